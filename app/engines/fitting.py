@@ -79,7 +79,7 @@ def fit(
         is_right: Same length.
         lengths: The same; None: texts of one length.
         groups: Sources (hands, books, web sites) of the texts: held-out ones are of others. None,
-            or fewer than ``FOLDS``: any texts are held out.
+            fewer than ``FOLDS``, or one with more than half of the texts: any texts are held out.
     """
     lengths = np.ones(len(scores), dtype=int) if lengths is None else lengths
     fitted = _FITS[method]
@@ -187,7 +187,7 @@ def _is_near(value: float, bounds: tuple[float, float]) -> bool:
 def _folds(groups: Sequence[str], count: int) -> NDArray[np.int_]:
     """Return the fold of each sample: a whole group in one, all folds of like size."""
     random, sizes = np.random.default_rng(0), Counter(groups)
-    if len(sizes) < FOLDS:
+    if len(sizes) < FOLDS or max(sizes.values()) > count / 2:
         return random.permutation(count) % FOLDS
     names, filled, fold_of = sorted(sizes), np.zeros(FOLDS), dict[str, int]()
     for number in random.permutation(len(names)):

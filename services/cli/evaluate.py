@@ -20,7 +20,6 @@ from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.runtime.settings import S3Settings
 from services.datasets.evaluation import (
-    IsLearnt,
     Part,
     Reader,
     Sample,
@@ -81,15 +80,15 @@ async def evaluate(
     names = _models(model_version, engine, against)
     splitting = to_splitting(split, group_by, use_given=use_split, limits=limits)
     which = _part(part, splitting)
-    settings = S3Settings()
+    settings, learnt = S3Settings(), LearntImages()
     async with open_object_store(settings) as store, open_images(limits) as images:
         readers = [await _reader(name, store) for name in names]
         where = ImageFilter(limits, bucket=settings.bucket)
         annotated = read_annotated(
-            images, where, readers, which, only_corrected=only_corrected, is_learnt=is_learnt()
+            images, where, readers, which, only_corrected=only_corrected, is_learnt=learnt
         )
         models, left_out = await _collect(annotated, readers, output.stderr, part)
-    _answer(output, models, left_out, html)
+    _answer(output, models, left_out, sorted(learnt.unrecorded), html)
 
 
 def _models(model_version: str | None, engine: str | None, against: str | None) -> list[str | None]:
@@ -103,19 +102,24 @@ def _models(model_version: str | None, engine: str | None, against: str | None) 
     return [engine or model_version, *([against] if against else [])]
 
 
-def is_learnt() -> IsLearnt:
-    """Return whether a model of the folder of models was trained on an image."""
-    from services.training.learnt import learnt_by  # noqa: PLC0415  takes half a second
+class LearntImages:
+    """What the models of the folder of models were trained on, as far as it is recorded."""
 
-    models = ModelsSettings().models
-    known: dict[str, frozenset[str]] = {}
+    def __init__(self) -> None:
+        self.unrecorded: set[str] = set()
+        """Names of models of which not all is known."""
+        self._known: dict[str, frozenset[str]] = {}
 
-    def answer(version: str, sha256: str) -> bool:
-        if (name := version.partition("@")[0]) not in known:
-            known[name] = learnt_by(name, models).images
-        return sha256 in known[name]
+    def __call__(self, version: str, sha256: str) -> bool:
+        """Whether the model of a version was trained on an image."""
+        if (name := version.partition("@")[0]) not in self._known:
+            from services.training.learnt import learnt_by  # noqa: PLC0415  takes half a second
 
-    return answer
+            learnt = learnt_by(name, ModelsSettings().models)
+            self._known[name] = learnt.images
+            if not learnt.is_complete:
+                self.unrecorded.add(name)
+        return sha256 in self._known[name]
 
 
 def _part(name: str | None, splitting: Splitting) -> Part | None:
@@ -179,7 +183,13 @@ def _in_words(left_out: int) -> str:
     return f"{left_out} left out: a model was trained on them (--part {LEARNT_PART} shows those)"
 
 
-def _answer(output: Output, models: Sequence[Evaluated], left_out: int, html: Path | None) -> None:
+def _answer(
+    output: Output,
+    models: Sequence[Evaluated],
+    left_out: int,
+    unrecorded: Sequence[str],
+    html: Path | None,
+) -> None:
     # Imported here, as SciPy takes a second to load
     from services.cli.evaluate_page import evaluation_page  # noqa: PLC0415
     from services.datasets.quality import compare, quality_of  # noqa: PLC0415
@@ -197,8 +207,15 @@ def _answer(output: Output, models: Sequence[Evaluated], left_out: int, html: Pa
         },
         "comparison": None if comparison is None else asdict(comparison),
         "left_out": left_out,
+        "unrecorded": unrecorded,
     }
     words = [cell(_in_words(left_out))] if left_out else []
+    words += [
+        cell(
+            f"Warning: {name} may have learnt these images, as it is not recorded from which ones."
+        )
+        for name in unrecorded
+    ]
     output.print(document, *_render(qualities, comparison, unread), *words)
 
 

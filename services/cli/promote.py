@@ -217,7 +217,8 @@ def _decide(name: str, exports: list[Path]) -> Decision:
 
 def _verdict(decision: Decision) -> list[str]:
     """Return the decision in words, the last ones whether the model may be promoted."""
-    left_out = f"{number_of(decision.left_out, 'line')} left out: a model was trained on them."
+    left_out = f"{number_of(decision.left_out, 'line')} left out: a model was trained on them, or "
+    left_out += "chosen by them."
     before = decision.against_calibration_error
     return [
         *([left_out] if decision.left_out else []),

@@ -62,9 +62,9 @@ def learnt_by(name: str, models: Path) -> Learnt:
     found = find_model(name, models)
     if found is None:
         return Learnt()
-    if read_record(found.folder) is None:
-        return Learnt(is_complete=not found.is_for_default_engine)
     try:
+        if read_record(found.folder) is None:
+            return Learnt(is_complete=not found.is_for_default_engine)
         known = json.loads(gzip.decompress((found.folder / LEARNT).read_bytes()))
         return Learnt(
             images=frozenset(known["images"]),

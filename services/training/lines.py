@@ -81,7 +81,7 @@ class Export:
     unannotated: int
     """Further lines of the validation split, whose labels are predictions."""
     held_out: frozenset[str] = frozenset()
-    """Names of all lines of the splits ``validation`` and ``test``: never learnt elsewhere."""
+    """Names of all lines of the splits ``validation`` and ``test``: never rehearsed."""
 
     @property
     def characters(self) -> set[str]:
@@ -189,20 +189,23 @@ def _held_out(lines: list[Line]) -> tuple[list[Line], list[Line]]:
     """Split by source, so that validation sources are unseen; a single source by line.
 
     In the order of the hashes of their names, sources are held out until these have a tenth of the
-    lines, none with which more than half of them would be: few sources leave no choice to chance.
+    annotated lines, none with which more than half of them would be: few sources leave no choice to
+    chance. Sources without annotated lines measure nothing.
     """
     is_by_group = len({line.group for line in lines}) > 1
     units: dict[str, list[Line]] = {}
     for line in lines:
         units.setdefault(line.group if is_by_group else line.name, []).append(line)
+    goal = HELD_OUT * len(annotated(lines))
     held: set[str] = set()
-    count = 0
+    measuring = 0
     for name in sorted(units, key=lambda name: sha256(name.encode()).digest()):
-        if count >= HELD_OUT * len(lines):
+        if measuring >= goal:
             break
-        if count + len(units[name]) <= len(lines) / 2:
+        own = len(annotated(units[name]))
+        if own and measuring + own <= 5 * goal:
             held.add(name)
-            count += len(units[name])
+            measuring += own
     parts = [
         [line for name, own in units.items() if (name in held) is is_held for line in own]
         for is_held in (False, True)

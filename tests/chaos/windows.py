@@ -139,7 +139,7 @@ class Window(Enum):
     ANNOTATION_KEPT = Place(
         "annotation kept aside, document not changed",
         CONSUMER,
-        f"{_ADAPTERS}.tombstones:Tombstones.keep",
+        f"{_ADAPTERS}.forgotten:Tombstones.keep",
     )
     FORGOTTEN_AGAIN = Place(
         "forgotten image noted as removed, object not deleted",

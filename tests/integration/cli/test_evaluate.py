@@ -108,6 +108,7 @@ async def test_what_a_model_has_learnt_does_not_measure_it(
     monkeypatch.setenv("OCR_MODELS", str(tmp_path))
     learnt = (await collected.document("Wikipedia.png"))["sha256"]
     add_model(tmp_path, "fake-0", learnt=[learnt])
+    add_model(tmp_path, "fake-1", learnt=None)
 
     now = await answer("evaluate")
     before = await answer("evaluate", "--model-version", "fake-0")
@@ -116,6 +117,8 @@ async def test_what_a_model_has_learnt_does_not_measure_it(
     assert (now["models"]["last predictions"]["images"], now["left_out"]) == (4, 0)
     assert (before["models"]["fake-0"]["images"], before["left_out"]) == (2, 1)
     assert asked["left_out"] == 0
+    assert before["unrecorded"] == []
+    assert now["unrecorded"] == ["fake-1"]
 
 
 async def test_part_by_source_is_where_the_export_puts_all_copies(

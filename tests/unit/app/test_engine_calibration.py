@@ -255,6 +255,16 @@ def test_temperature_that_made_scores_too_sure_is_found() -> None:
     assert fitted.curve.temperature == pytest.approx(3, rel=0.1)
 
 
+def test_one_large_source_is_divided_among_the_folds() -> None:
+    scores, is_right = samples(500)
+    groups = ["book"] * 496 + ["a", "b", "c", "d"]
+    by_group, by_any = (
+        fit("temperature", scores, is_right, groups=each).brier_after for each in (groups, None)
+    )
+
+    assert by_group == by_any
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_scores_are_much_closer_to_the_truth_after_a_fit(method: MethodName) -> None:
     fitted = fit(method, *samples(2000))

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -156,7 +156,7 @@ def test_without_a_validation_split_some_lines_are_held_out(tmp_path: Path) -> N
     assert len(export.train) == 36
 
 
-@pytest.mark.parametrize("sizes", [(9, 1), (5, 5), (8, 1, 1), (2,) * 5, (1,) * 20])
+@pytest.mark.parametrize("sizes", [(9, 1), (95, 5), (5, 5), (8, 1, 1), (2,) * 5, (1,) * 20])
 def test_few_sources_are_enough_to_hold_some_out(sizes: tuple[int, ...]) -> None:
     lines = [
         line_of(f"{group} {number}", f"hand {group}")
@@ -165,8 +165,19 @@ def test_few_sources_are_enough_to_hold_some_out(sizes: tuple[int, ...]) -> None
     ]
     train, held = _held_out(lines)
 
-    assert len(lines) / 10 <= len(held) <= len(lines) / 2
+    assert min(sizes) <= len(held) <= len(lines) / 2
     assert not {line.group for line in train} & {line.group for line in held}
+
+
+@pytest.mark.parametrize("name", list("pqrstuvw"))
+def test_source_without_annotations_is_not_held_out(name: str) -> None:
+    predicted = [replace(line_of(f"p{n}", name), is_annotated=False) for n in range(100)]
+    lines = [line_of(f"{group} {n}", group) for group in ("B", "C") for n in range(50)]
+    train, held = _held_out([*predicted, *lines])
+
+    assert len(held) == 50
+    assert {line.group for line in held} < {"B", "C"}
+    assert len(train) == 150
 
 
 def line_of(text: str, group: str) -> Line:
