@@ -103,7 +103,7 @@ def _models(model_version: str | None, engine: str | None, against: str | None) 
 
 
 class LearntImages:
-    """What the models of the folder of models were trained on, as far as it is recorded."""
+    """Images that models of the folder of models were trained on, as far as that is recorded."""
 
     def __init__(self) -> None:
         self.unrecorded: set[str] = set()
