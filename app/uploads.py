@@ -23,6 +23,7 @@ from app.errors import (
     UploadTooSlowError,
 )
 from app.schemas import UrlRequest
+from services.common.domain.records import first_problem
 from services.common.runtime.server import bounded_body
 
 FORM_OVERHEAD_BYTES = 64 * 1024
@@ -137,9 +138,7 @@ async def receive_url(request: Request, limits: Limits, hold: Hold) -> UrlReques
     try:
         return UrlRequest.model_validate_json(b"".join(pieces))
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "the JSON"
-        raise InvalidRequestError(f"{where}: {problem['msg']}"[:300]) from error
+        raise InvalidRequestError(first_problem(error, whole="the JSON")[:300]) from error
 
 
 def media_type(request: Request) -> str:

@@ -21,7 +21,7 @@ from services.common.domain.errors import (
     PredictionRefusedError,
     TransientError,
 )
-from services.common.domain.records import Prediction
+from services.common.domain.records import Prediction, first_problem
 from services.common.runtime.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from services.consumer.settings import ConsumerSettings
 
@@ -148,9 +148,7 @@ class OcrClient:
         try:
             return OcrAnswer.model_validate_json(body)
         except ValidationError as error:
-            problem = error.errors(include_input=False, include_url=False)[0]
-            where = ".".join(str(part) for part in problem["loc"])
-            raise OcrFailedError(f"invalid response: {where}: {problem['msg']}") from error
+            raise OcrFailedError(f"invalid response: {first_problem(error)}") from error
 
     async def _blame(self, what: str) -> OcrFailedError | OcrUnavailableError:
         """Classify a failure: it is this image's if the API is ready for others."""

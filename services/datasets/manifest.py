@@ -15,7 +15,7 @@ from services.common.domain.image_filter import Limits
 from services.common.domain.labels import Origin
 from services.common.domain.normal_form import Difference
 from services.common.domain.page import PageOfLine
-from services.common.domain.records import How
+from services.common.domain.records import How, first_problem
 from services.datasets.splits import parse_split
 
 FEWEST_TO_MEASURE = 50
@@ -187,7 +187,4 @@ def pages(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
 
 
 def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_input=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error)
+    return first_problem(error) if isinstance(error, ValidationError) else str(error)

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 from aiohttp import ClientSession, ClientTimeout
 from pydantic import TypeAdapter, ValidationError
 
+from services.common.domain.records import first_problem
 from services.label_studio.errors import LabelStudioNotSetError, LabelStudioRefusedError
 from services.label_studio.schemas import (
     Page,
@@ -208,6 +209,4 @@ def _parsed(kind: type[Model], answer: Any) -> Model:
     try:
         return TypeAdapter(kind).validate_python(answer)
     except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise LabelStudioRefusedError(0, f"invalid response: {where}: {first['msg']}") from error
+        raise LabelStudioRefusedError(0, f"invalid response: {first_problem(error)}") from error

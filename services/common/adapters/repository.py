@@ -18,7 +18,7 @@ from services.common.domain.batch_item import BatchItem
 from services.common.domain.errors import DuplicateDocumentError, PermanentError
 from services.common.domain.image import ImageDocument
 from services.common.domain.page_document import PageDocument
-from services.common.domain.records import Record, StoredRecord
+from services.common.domain.records import Record, StoredRecord, first_problem
 
 T = TypeVar("T", bound=Record)
 
@@ -54,9 +54,7 @@ def typed(kind: type[T], found: Document) -> T:
     try:
         return kind.model_validate(found)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise InvalidDocumentError(f"{found['_id']}: {where}: {problem['msg']}") from error
+        raise InvalidDocumentError(f"{found['_id']}: {first_problem(error)}") from error
 
 
 def schema_of(collection: str) -> Document:

@@ -13,6 +13,7 @@ from urllib.parse import unquote_plus
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from services.common.domain.errors import InvalidEventError
+from services.common.domain.records import first_problem
 
 _METADATA_PREFIX = "x-amz-meta-"
 _CREATED = frozenset({"Put", "Post", "CompleteMultipartUpload", "Copy"})
@@ -77,9 +78,7 @@ def parse_notification(body: bytes) -> list[ObjectEvent]:
     try:
         notification = _Notification.model_validate_json(body)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "body"
-        raise InvalidEventError(f"{where}: {problem['msg']}") from error
+        raise InvalidEventError(first_problem(error, whole="body")) from error
     return [_to_event(record) for record in notification.records]
 
 

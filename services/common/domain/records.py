@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from services.common.domain.texts import Text
 from services.common.domain.trained_models import CALIBRATION_MARK
@@ -19,6 +19,18 @@ BY_BATCH = "batch:"
 
 
 EMPTY_IF_NULL = BeforeValidator(lambda value: () if value is None else value)
+
+
+def first_problem(error: ValidationError, *, whole: str = "") -> str:
+    """Return place and text of the first problem, without the input, which may be secret.
+
+    Args:
+        error: Of pydantic.
+        whole: The place, where the input as a whole is wrong.
+    """
+    problem = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"]) or whole
+    return f"{where}: {problem['msg']}"
 
 
 class Record(BaseModel):
