@@ -48,15 +48,7 @@ def decide(
         TooFewLinesError: Less than two are left.
         RefusedError: An image can't be decoded.
     """
-    left_out = len(
-        {
-            line.name
-            for export in exports
-            for line in export.lines
-            if line.name in _unusable(export, learnt)
-        }
-    )
-    exports = _unlearnt(exports, learnt)
+    exports, left_out = _unlearnt(exports, learnt)
     lines = [line for export in exports for line in export.lines]
     if len(lines) < 2:
         raise TooFewLinesError(
@@ -109,24 +101,21 @@ def decide(
     )
 
 
-def _unlearnt(exports: Sequence[HeldOut], learnt: Learnt) -> list[HeldOut]:
-    """Return what no model was trained on, each line once, and as many as are read."""
-    known, left = set[str](), []
-    for export in exports:
-        unusable = known | _unusable(export, learnt)
-        lines = [line for line in export.lines if line.name not in unusable][:MOST_LINES]
-        known |= {line.name for line in lines}
-        left.append(replace(export, lines=lines))
-    return left
-
-
-def _unusable(export: HeldOut, learnt: Learnt) -> frozenset[str]:
-    """Return the names of lines that would flatter a model.
+def _unlearnt(exports: Sequence[HeldOut], learnt: Learnt) -> tuple[list[HeldOut], int]:
+    """Return the lines that flatter no model, each once and as many as are read; count the others.
 
     Lines that a model was chosen by are left out where the export has others. Its own test split
     is held out, but of another export they may be the validation split.
     """
-    return learnt.images | learnt.chosen_by if export.is_test else learnt.images
+    known, left, left_out = set[str](), [], set[str]()
+    for export in exports:
+        flattering = learnt.images | learnt.chosen_by if export.is_test else learnt.images
+        left_out |= {line.name for line in export.lines} & flattering
+        unusable = known | flattering
+        lines = [line for line in export.lines if line.name not in unusable][:MOST_LINES]
+        known |= {line.name for line in lines}
+        left.append(replace(export, lines=lines))
+    return left, len(left_out)
 
 
 def _warnings(lines: Sequence[Line], learnt: Learnt) -> list[str]:

@@ -13,14 +13,14 @@ import torch
 from app.engines.base import Engine
 from app.engines.calibration import Calibration
 from app.engines.fitting import LINES, fit_accuracy, fit_best
-from app.engines.model_record import ModelRecord, read_record
+from app.engines.model_record import ModelRecord, read_record, write_record
 from app.engines.models_folder import LocalModel, find_model
 from app.engines.settings import ModelsSettings
 from services.common.domain.trained_models import CALIBRATION_MARK, Change, Rates, Training
 from services.datasets.manifest import FILE
 from services.training.checkpoint import CheckpointFile
 from services.training.course import Course
-from services.training.learnt import Learnt, learnt_by
+from services.training.learnt import Learnt, learnt_by, write_learnt
 from services.training.lines import (
     TRAIN,
     VALIDATION,
@@ -31,7 +31,7 @@ from services.training.lines import (
     read_export,
 )
 from services.training.measuring import Reading, measure, read_lines
-from services.training.registering import free_place, register
+from services.training.registering import free_place, staged
 from services.training.trainee import Trainee, open_base
 from services.training.training import FineTuning, Plan, Progress, chosen_device
 
@@ -166,28 +166,26 @@ def learn(
         metrics={split: _change(before[split], after[split]) for split in after},
         history=_history(base),
     )
-    learned = Learned(
-        place=place,
-        model_version="",
-        is_for_default_engine=False,
-        device=plan.device,
-        record=record,
-        course=course,
-        left_out=len(export.train) - len(lines.new),
-        unannotated=export.unannotated,
-        known=len(export.validation) - len(validation),
-        before=before,
-        after=after,
-    )
-
-    def complete(saved: LocalModel) -> ModelRecord:
-        nonlocal learned
-        learned = _calibrated(saved, learned)
+    with staged(place) as saved:
+        trainee.save(saved.folder)
+        record, version = _calibrated(saved, record, after.get(VALIDATION, []))
+        learned = Learned(
+            place=place,
+            model_version=version,
+            is_for_default_engine=saved.is_for_default_engine,
+            device=plan.device,
+            record=record,
+            course=course,
+            left_out=len(export.train) - len(lines.new),
+            unannotated=export.unannotated,
+            known=len(export.validation) - len(validation),
+            before=before,
+            after=after,
+        )
         if page is not None:
             (saved.folder / page[0]).write_text(page[1](learned), encoding="utf-8")
-        return learned.record
-
-    register(place, trainee.save, complete, Learnt.of(lines.all, validation) | earlier)
+        write_record(saved.folder, record)
+        write_learnt(saved.folder, Learnt.of(lines.all, validation) | earlier)
     checkpoint.delete()
     return learned
 
@@ -257,34 +255,31 @@ def _history(base: str) -> list[Training]:
     return [*record.history, Training.model_validate(record.model_dump())]
 
 
-def _calibrated(saved: LocalModel, learned: Learned) -> Learned:
-    """Calibrate a model of the default engine on held-out lines; name its version."""
+def _calibrated(
+    saved: LocalModel, record: ModelRecord, readings: Sequence[Reading]
+) -> tuple[ModelRecord, str]:
+    """Calibrate a model of the default engine on held-out lines; return its version."""
     version = f"{saved.name}@{saved.content_hash}"
     if not saved.is_for_default_engine:
-        return replace(learned, model_version=version)
+        return record, version
     version += "+onnxruntime-f32"
-    learned = replace(learned, model_version=version, is_for_default_engine=True)
-    readings = learned.after.get(VALIDATION, [])
     if len(readings) < FEWEST_TO_CALIBRATE:
-        return learned
+        return record, version
     scores = np.array([each.score for each in readings])
     is_right = np.array([float(not each.errors) for each in readings])
     lengths = np.array([len(each.text) for each in readings])
     groups = [each.line.group for each in readings]
     fitted = fit_best(scores, is_right, lengths, methods=LINES, groups=groups)
     if fitted.is_at_bound or not fitted.is_better:
-        return learned
+        return record, version
     calibration = Calibration(
         curve=fitted.curve,
         model_version=version,
         n=len(readings),
-        fitted_at=learned.record.trained_at,
+        fitted_at=record.trained_at,
         ece_before=fitted.ece_before,
         ece_after=fitted.ece_after,
         accuracy=fit_accuracy(scores, np.array([each.accuracy for each in readings])),
     )
-    return replace(
-        learned,
-        model_version=f"{version}{CALIBRATION_MARK}{calibration.hash}",
-        record=learned.record.model_copy(update={"calibration": calibration}),
-    )
+    record = record.model_copy(update={"calibration": calibration})
+    return record, f"{version}{CALIBRATION_MARK}{calibration.hash}"

@@ -1,16 +1,15 @@
 """Save a trained model to the folder of models, atomically."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from app.engines.model_record import ModelRecord, write_record
 from app.engines.models_folder import LocalModel, make_readable
 from app.engines.settings import ModelsSettings
 from services.common.domain.errors import PermanentError
 from services.common.domain.trained_models import EMBEDDED
-from services.training.learnt import Learnt, write_learnt
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -42,19 +41,9 @@ def free_place(name: str) -> LocalModel:
     return place
 
 
-def register(
-    place: LocalModel,
-    save: Callable[[Path], None],
-    complete: Callable[[LocalModel], ModelRecord],
-    learnt: Learnt,
-) -> None:
-    """Save a model to a temporary folder, and move it into place with all that belongs to it.
-
-    Args:
-        place: Its folder.
-        save: Writes what the engine loads.
-        complete: Writes what else is to be in the folder, and returns the record.
-        learnt: Record of its lines.
+@contextmanager
+def staged(place: LocalModel) -> Iterator[LocalModel]:
+    """Move a model into place as a whole, once all of its files are written to what is yielded.
 
     Raises:
         OSError: The folder exists meanwhile, or the disk is full.
@@ -64,8 +53,6 @@ def register(
     with TemporaryDirectory(dir=models, prefix=f".{place.name}.") as partial:
         saving = Path(partial, place.name)
         saving.mkdir()
-        save(saving)
-        write_record(saving, complete(LocalModel(place.name, saving)))
-        write_learnt(saving, learnt)
+        yield LocalModel(place.name, saving)
         make_readable(models, saving, *saving.rglob("*"))
         saving.rename(place.folder)

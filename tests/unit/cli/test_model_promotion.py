@@ -22,9 +22,9 @@ from app.images import Pixels
 from services.cli.main import app
 from services.common.domain.trained_models import POINTER, Decision
 from services.training.gate import HeldOut, TooFewLinesError, decide
-from services.training.learnt import Learnt
+from services.training.learnt import Learnt, write_learnt
 from services.training.lines import Line
-from services.training.registering import UnusableNameError, free_place, register
+from services.training.registering import UnusableNameError, free_place, staged
 from tests.factories import model_record
 from tests.support.exports import write_export
 from tests.support.images import line_image
@@ -189,12 +189,10 @@ def test_what_is_promoted_can_be_read_by_the_user_of_the_container(models: Path)
     models.chmod(0o700)
     mask = os.umask(0o077)
     try:
-        register(
-            free_place("lines-3"),
-            lambda folder: write_trained(folder, load_weights("latin")),
-            lambda _: record(model="lines-3"),
-            Learnt(),
-        )
+        with staged(free_place("lines-3")) as saved:
+            write_trained(saved.folder, load_weights("latin"))
+            write_record(saved.folder, record(model="lines-3"))
+            write_learnt(saved.folder, Learnt())
         docreco("promote", "lines-3", *FORCED)
     finally:
         os.umask(mask)
