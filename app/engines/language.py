@@ -13,7 +13,7 @@ import numpy as np
 
 from app.engines.base import Reading
 from app.engines.lines import Probabilities
-from app.engines.weights import LANGUAGE_FILE, UnexpectedModelError
+from app.engines.weights import LANGUAGE_FILE, damaged
 
 END = "\n"
 """Before the first and after the last character of a line."""
@@ -121,29 +121,27 @@ def parse_language(contents: Mapping[str, bytes], *, folder: Path) -> Language |
     """
     if (found := contents.get(LANGUAGE_FILE)) is None:
         return None
+    path = folder / LANGUAGE_FILE
     try:
         counts = json.loads(found)
     except (ValueError, RecursionError) as error:
-        raise _damaged(folder, f"it is no JSON ({type(error).__name__})") from error
+        raise damaged(path, f"it is no JSON ({type(error).__name__})") from error
     if not isinstance(counts, dict):
-        raise _damaged(folder, "it is no object")
+        raise damaged(path, "it is no object")
     for context, after in counts.items():
         if len(context) > _CONTEXT or not isinstance(after, dict) or not after:
-            raise _damaged(folder, f"the entry {context[:_CONTEXT]!r} is none of characters")
+            raise damaged(
+                folder / LANGUAGE_FILE, f"the entry {context[:_CONTEXT]!r} is none of characters"
+            )
         if not all(len(each) == 1 and _is_count(number) for each, number in after.items()):
-            raise _damaged(folder, f"the entry {context!r} has other than counts of characters")
+            raise damaged(
+                folder / LANGUAGE_FILE, f"the entry {context!r} has other than counts of characters"
+            )
     return Language(counts)
 
 
 def _is_count(number: object) -> bool:
     return type(number) is int and 0 < number <= _MOST  # true is no number
-
-
-def _damaged(folder: Path, problem: str) -> UnexpectedModelError:
-    return UnexpectedModelError(
-        f"{folder / LANGUAGE_FILE} is damaged: {problem}; copy the file of the training back, or "
-        "serve another model"
-    )
 
 
 def search(probabilities: Probabilities, characters: Sequence[str], language: Language) -> Reading:

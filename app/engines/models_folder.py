@@ -15,7 +15,7 @@ from tempfile import mkstemp
 
 from pydantic import ValidationError
 
-from app.engines.weights import LANGUAGE_FILE, TRAINED_FILE, UnexpectedModelError
+from app.engines.weights import LANGUAGE_FILE, TO_DO, TRAINED_FILE, UnexpectedModelError
 from services.common.domain.trained_models import POINTER, RECORD, Promotion, Promotions, in_service
 
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.onnx")
@@ -32,7 +32,6 @@ LARGEST_OTHER = _MEBIBYTE
 MOST_FILES = 64
 """Of a model, as all are in memory at once; a training writes three."""
 _HASH_LENGTH = 12
-_TO_DO = "copy the files of the training back, or serve another model"
 
 KEPT = 100
 """Limit of promotions in the file."""
@@ -77,7 +76,7 @@ class LocalModel:
         files = self.files
         if len(files) > MOST_FILES:
             raise UnexpectedModelError(
-                f"{self.folder} has {len(files)} files, at most {MOST_FILES} are read: {_TO_DO}"
+                f"{self.folder} has {len(files)} files, at most {MOST_FILES} are read: {TO_DO}"
             )
         for path in files:
             self._check_size(path, path.stat().st_size)
@@ -92,7 +91,7 @@ class LocalModel:
     def _check_size(self, path: Path, size: int) -> None:
         if size > (limit := limit_of(path.name)):
             raise UnexpectedModelError(
-                f"{path} is larger than {limit // _MEBIBYTE} MiB, its limit: {_TO_DO}"
+                f"{path} is larger than {limit // _MEBIBYTE} MiB, its limit: {TO_DO}"
             )
 
 

@@ -29,6 +29,8 @@ LANGUAGE_FILE = "language.json"
 BLANK = ""
 """First of the characters, the blank (CTC)."""
 
+TO_DO = "copy the files of the training back, or serve another model"
+"""About a file that is not as the training wrote it."""
 _NO_CHARACTERS = "\0\r"
 """NumPy drops the first at the end of a text; the second is of a file with other line ends."""
 _CHARACTERS = "character"
@@ -108,13 +110,13 @@ def _parse_characters(content: bytes, path: Path) -> list[str]:
     try:
         characters = content.decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise _damaged(path, "it is not UTF-8") from error
+        raise damaged(path, "it is not UTF-8") from error
     for number, each in enumerate(characters, start=1):
         if len(each) != 1 or each in _NO_CHARACTERS:
-            raise _damaged(path, f"line {number} is not one character")
+            raise damaged(path, f"line {number} is not one character")
     if len({*characters}) < len(characters):
         [twice, _] = Counter(characters).most_common(1)[0]
-        raise _damaged(path, f"it has {twice!r} more than once")
+        raise damaged(path, f"it has {twice!r} more than once")
     return characters
 
 
@@ -124,9 +126,9 @@ def _count_columns(content: bytes, path: Path) -> int:
         model = onnx.load_from_string(content)
         columns: int = model.graph.output[0].type.tensor_type.shape.dim[-1].dim_value
     except Exception as error:  # protobuf's, whose class is no part of onnx, or a part is missing
-        raise _damaged(path, "it is no ONNX model of the recogniser") from error
+        raise damaged(path, "it is no ONNX model of the recogniser") from error
     if any(each.data_location == TensorProto.EXTERNAL for each in _tensors(model)):
-        raise _damaged(path, "it names other files that hold weights")
+        raise damaged(path, "it names other files that hold weights")
     return columns
 
 
@@ -141,10 +143,9 @@ def _tensors(message: Any) -> Iterator[TensorProto]:
                 yield from _tensors(each)
 
 
-def _damaged(path: Path, problem: str) -> UnexpectedModelError:
-    return UnexpectedModelError(
-        f"{path} is damaged: {problem}; copy the files of the training back, or serve another model"
-    )
+def damaged(path: Path, problem: str) -> UnexpectedModelError:
+    """Return the error of a file, with what to do."""
+    return UnexpectedModelError(f"{path} is damaged: {problem}; {TO_DO}")
 
 
 def write_trained(folder: Path, weights: Weights) -> None:

@@ -68,11 +68,11 @@ class Samples:
 
         A score of what was learnt says nothing of what was not.
         """
-        from services.training.learnt import learnt_by  # noqa: PLC0415  takes half a second
+        from services.training.learnt import learnt_by_version  # noqa: PLC0415  takes half a second
 
         found = Unlearnt(skipped=self.skipped)
         for version, samples in self.known.items():
-            learnt = learnt_by(version.partition("@")[0], models)
+            learnt = learnt_by_version(version, models)
             found.known[version] = [each for each in samples if each.sha256 not in learnt.images]
             found.left_out[version] = len(samples) - len(found.known[version])
             if not learnt.is_complete:

@@ -19,13 +19,7 @@ from services.cli.watch import progress_bar
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.runtime.settings import S3Settings
-from services.datasets.evaluation import (
-    Part,
-    Reader,
-    Sample,
-    StoredReader,
-    read_annotated,
-)
+from services.datasets.evaluation import Part, Reader, Sample, StoredReader, read_annotated
 from services.datasets.grouping import GROUP, Splitting
 from services.datasets.splits import NAMES
 
@@ -33,8 +27,6 @@ if TYPE_CHECKING:
     from services.datasets.quality import Comparison, Quality
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-
-
 LEARNT_PART = "train"
 """The part of which also what a model was trained on counts: it is what was asked for."""
 
@@ -107,19 +99,21 @@ class LearntImages:
 
     def __init__(self) -> None:
         self.unrecorded: set[str] = set()
-        """Names of models of which not all is known."""
+        """Versions of models of which not all is known."""
         self._known: dict[str, frozenset[str]] = {}
+        """By model version."""
 
     def __call__(self, version: str, sha256: str) -> bool:
         """Whether the model of a version was trained on an image."""
-        if (name := version.partition("@")[0]) not in self._known:
-            from services.training.learnt import learnt_by  # noqa: PLC0415  takes half a second
+        if version not in self._known:
+            # Only here: it takes half a second to load
+            from services.training.learnt import learnt_by_version  # noqa: PLC0415
 
-            learnt = learnt_by(name, ModelsSettings().models)
-            self._known[name] = learnt.images
+            learnt = learnt_by_version(version, ModelsSettings().models)
+            self._known[version] = learnt.images
             if not learnt.is_complete:
-                self.unrecorded.add(name)
-        return sha256 in self._known[name]
+                self.unrecorded.add(version)
+        return sha256 in self._known[version]
 
 
 def _part(name: str | None, splitting: Splitting) -> Part | None:

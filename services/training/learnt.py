@@ -76,6 +76,11 @@ def learnt_by(name: str, models: Path) -> Learnt:
         return Learnt(is_complete=False)
 
 
+def learnt_by_version(model_version: str, models: Path) -> Learnt:
+    """Return what made the model of a version that is kept with predictions."""
+    return learnt_by(model_version.partition("@")[0], models)
+
+
 def write_learnt(folder: Path, learnt: Learnt) -> None:
     """Write the record into the folder of a model."""
     known = {
