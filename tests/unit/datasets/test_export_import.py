@@ -160,6 +160,7 @@ def details_in(out: Path, layout: Format) -> dict[str, Details]:
         "metadata": {"year": 1916, "box": {"shelves": [1.5, None, "à"]}, "is_old": True},
     }
 )
+@example({"collection": r"\N", "group": r"\N", "metadata": {"name": r"\N"}})
 @given(
     st.fixed_dictionaries(
         {},

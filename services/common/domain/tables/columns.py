@@ -173,27 +173,30 @@ class Columns:
         used = self.places
         return [name for place, name in enumerate(self.names) if place not in used]
 
-    def details(self, values: Sequence[object]) -> tuple[Details, str]:
+    def details(self, values: Sequence[object], null: str | None = None) -> tuple[Details, str]:
         """Return the details of a row, and what was dropped and why (empty: nothing).
 
         An invalid value of a role is metadata.
+
+        Args:
+            null: Text of a missing value, in tables without types.
         """
         if not (self.roles or self.metadata or self.naming):
             return NO_DETAILS, ""
-        said = {role: _value(values, place) for role, place in self.roles.items()}
+        said = {role: _value(values, place, null) for role, place in self.roles.items()}
         unknown = (self.roles[role] for role, each in said.items() if PARSERS[role](each) is None)
-        others = [(self.names[at], _value(values, at)) for at in (*self.metadata, *unknown)]
+        others = [(self.names[at], _value(values, at, null)) for at in (*self.metadata, *unknown)]
         details, problem = to_details(said, others)
         if self.naming:
-            name, collection, origin, how = (_value(values, place) for place in self.naming)
+            name, collection, origin, how = (_value(values, place, null) for place in self.naming)
             path, folder = to_path(name), to_path(collection)
             details = replace(details, name=path, collection=folder, how=to_how(origin, how))
         return details, problem
 
 
-def _value(values: Sequence[object], place: int | None) -> object:
+def _value(values: Sequence[object], place: int | None, null: str | None) -> object:
     value = values[place] if place is not None and place < len(values) else None
-    return None if value == NULL else value
+    return None if null is not None and value == null else value
 
 
 def plain(name: str) -> str:

@@ -115,7 +115,7 @@ def _to_row(
     while len(cells) > width and not cells[-1].strip():  # separators at the ends of rows
         cells.pop()
     if len(cells) > width:
-        return _joined(record, dialect, width, report)
+        return _joined(record, dialect, width, null, report)
     text = _cell(cells, columns.text)
     if text is not None and not dialect.is_quoted and _is_quoted_as_csv(text):
         detail = "quotes are part of the text in this table; name it .csv to remove them"
@@ -125,11 +125,13 @@ def _to_row(
         (_cell(cells, columns.where) or "").strip(),
         None if text is None or not text.strip() or text.strip() == null else text,
         _cell(cells, columns.quality),
-        report.noted(record.line, *columns.details(cells)),
+        report.noted(record.line, *columns.details(cells, null)),
     )
 
 
-def _joined(record: Record, dialect: Dialect, width: int, report: Report) -> TableRow | Damaged:
+def _joined(
+    record: Record, dialect: Dialect, width: int, null: str | None, report: Report
+) -> TableRow | Damaged:
     """Read a row of too many cells, if the text is the last column.
 
     An unquoted text with separators is only unambiguous in the last column.
@@ -143,7 +145,7 @@ def _joined(record: Record, dialect: Dialect, width: int, report: Report) -> Tab
             return _joined_url(record, separator, width, report)
         detail = f"{len(record.cells)} cells in a table of {width} columns: the last are one text"
         report.note(Note(record.line, "cells_joined", detail))
-        details = report.noted(record.line, *columns.details(before))
+        details = report.noted(record.line, *columns.details(before, null))
         quality = _cell(before, columns.quality)
         return TableRow(record.line, (where or "").strip(), text, quality, details)
     return _too_many(record, separator, width)
