@@ -29,7 +29,7 @@ class ExitStatus(IntEnum):
     INCOMPLETE = 1
     """Completed, with problems in the result."""
     UNAVAILABLE = 3
-    """A service or server does not answer."""
+    """A service or server does not answer, or this machine fails: its disk is full."""
     REFUSED = 4
     """A service refused the request."""
     BAD_SETTING = 5
@@ -38,7 +38,7 @@ class ExitStatus(IntEnum):
 
 EXIT_STATUSES = (
     "Exit status: 0 all is well, 1 done but not all of it is well, 2 command line not understood, "
-    "3 a service does not answer, 4 a service refused, 5 a setting is not valid."
+    "3 a service does not answer or this machine fails, 4 refused, 5 a setting is not valid."
 )
 
 
@@ -89,9 +89,18 @@ class RefusedError(CommandError):
         self.code = code
 
 
+_WRONG_NAMES = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError)
+
+
+def status_of(error: Exception) -> ExitStatus:
+    """Return the exit status of an error; what only this machine refuses may work later."""
+    is_of_machine = isinstance(error, OSError) and not isinstance(error, _WRONG_NAMES)
+    return ExitStatus.UNAVAILABLE if is_of_machine else ExitStatus.REFUSED
+
+
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Translate errors of settings and servers into CommandError; mute the services' logs."""
+    """Translate errors of settings, servers and disk into CommandError; mute the services' logs."""
     before = structlog.get_config()
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
@@ -113,6 +122,10 @@ def translate_errors() -> Iterator[None]:
         raise _down("RabbitMQ", AmqpSettings().url, "AMQP_URL", error) from error
     except ObjectStoreUnavailableError as error:
         raise _down("MinIO", S3Settings().endpoint_url, "S3_ENDPOINT_URL", error) from error
+    except BrokenPipeError:
+        raise  # typer ends quietly, as the reader of the output has
+    except OSError as error:
+        raise CommandError(reason_of(error), status=status_of(error)) from error
     finally:
         structlog.configure(**before)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from services.cli.errors import CommandError, ExitStatus
+from services.cli.errors import CommandError, ExitStatus, status_of
 from services.cli.limits import limited, open_images
 from services.cli.options import GroupBy, OnlyCorrected, UseSplit, tabular, to_splitting
 from services.cli.output import Output, Table, cell, counted
@@ -145,7 +145,7 @@ def _translate_export_errors() -> Iterator[None]:
         raise CommandError(str(error), status=ExitStatus.REFUSED) from error
     except OSError as error:
         message = f"{error.filename or 'the folder'}: {error.strerror or error}"
-        raise CommandError(message, status=ExitStatus.REFUSED) from error
+        raise CommandError(message, status=status_of(error)) from error
 
 
 def _warnings(manifest: Manifest) -> list[str]:

@@ -21,14 +21,14 @@ from pydantic import ValidationError
 from app.engines.model_record import read_record
 from app.engines.models_folder import write_shared
 from app.engines.settings import ModelsSettings
-from services.cli.errors import CommandError, ExitStatus
+from services.cli.errors import CommandError, ExitStatus, status_of
 from services.cli.limits import limited, open_images
 from services.cli.options import tabular
 from services.cli.output import Output
 from services.cli.promote import promotions_document
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.records import Quality
-from services.common.domain.trained_models import LOOP, Loop, Round
+from services.common.domain.trained_models import CHECKPOINTS, LOOP, Decision, Loop, Round
 
 LOCK = ".loop.lock"
 
@@ -77,20 +77,26 @@ async def loop(
             return ExitStatus.OK
         name, docreco = state.round.name, partial(_docreco, lock)
         await finish(models, state, sets, _options(limits), docreco, epochs=epochs)
-    problems = _problems(models / name, state.round.undecided)
+    decision, undecided = _decision(models / name), state.round.undecided
+    problems = decision.problems if decision else [f"not decided: {undecided}"]
     words = f"docreco models promote {name} --reason WHY puts it into service."
     if problems:
         words = f"{name} is not to be promoted: {'; '.join(problems)}."
     output.print({"model": name, "annotations": labels, "problems": problems}, words)
-    return ExitStatus.OK
+    return ExitStatus.OK if decision else ExitStatus.INCOMPLETE
 
 
-def _problems(model: Path, undecided: str) -> list[str]:
-    """Return why the model of a round is not to be promoted."""
-    if undecided:
-        return [f"not decided: {undecided}"]
-    record = read_record(model)
-    return record.decision.problems if record and record.decision else ["it was not checked"]
+def _decision(model: Path) -> Decision | None:
+    """Return the last decision about a model.
+
+    Raises:
+        CommandError: Its record is damaged.
+    """
+    try:
+        record = read_record(model)
+    except ValueError as error:
+        raise CommandError(str(error), status=ExitStatus.REFUSED) from error
+    return record.decision if record else None
 
 
 @contextmanager
@@ -126,7 +132,7 @@ def begin(models: Path, labels: int, *, new: int) -> Loop:
     try:
         last = Loop.model_validate_json(file.read_bytes()).round if file.exists() else None
     except (OSError, ValidationError) as error:
-        raise CommandError(f"{file} can't be read: {error}", status=ExitStatus.REFUSED) from error
+        raise CommandError(f"{file} can't be read: {error}", status=status_of(error)) from error
     state = Loop(at=datetime.now(UTC), labels=labels, wanted=new, round=last)
     if (last is None or last.step is None) and state.new >= new:
         base = promotions_document()["in_service"]
@@ -159,23 +165,31 @@ async def finish(
     while (step := state.round.step) is not None:
         is_trained = step == "train" and (models / name).exists()
         status, error = Ended(0) if is_trained else await docreco(commands[step])
-        if status == ExitStatus.REFUSED and step != "export":
+        # The status of a check whose model is not better, and of any command with a bug
+        is_decided = (step, status) == ("check", ExitStatus.INCOMPLETE) and _decision(models / name)
+        is_done, command = not status or is_decided, f"docreco {' '.join(commands[step])}"
+        if is_done:
+            state.round.done.append(step)
+            state.round.refusals = 0
+        elif status == ExitStatus.REFUSED and step != "export":
             state.round.refusals += 1
             if state.round.refusals >= MOST_REFUSALS:
-                command = " ".join(commands[step])
-                state.round.undecided = error or f"docreco {command} was refused, and says why"
-            _write(models, state)
-            if state.round.undecided:
-                return
-        if status and (step, status) != ("check", ExitStatus.INCOMPLETE):
+                state.round.undecided = error or f"{command} was refused, and says why"
+                _delete_checkpoint(models, name)
+        _write(models, state)
+        if not is_done and not state.round.undecided:
+            is_of_machine = status == ExitStatus.UNAVAILABLE
             raise CommandError(
-                f"docreco {' '.join(commands[step])} failed ({status})",
-                status=ExitStatus.INCOMPLETE,
+                f"{command} failed ({status})",
+                status=ExitStatus.UNAVAILABLE if is_of_machine else ExitStatus.INCOMPLETE,
                 hint=f"docreco loop goes on with it; delete {models / LOOP} to begin anew.",
             )
-        state.round.done.append(step)
-        state.round.refusals = 0
-        _write(models, state)
+
+
+def _delete_checkpoint(models: Path, name: str) -> None:
+    """Delete what a training that is not gone on with has left."""
+    for file in (models / CHECKPOINTS).glob(f"{name}.*"):
+        file.unlink(missing_ok=True)
 
 
 def _write(models: Path, state: Loop) -> None:

@@ -19,7 +19,7 @@ from app.engines.models_folder import (
 )
 from app.engines.settings import ModelsSettings
 from app.engines.weights import UnexpectedModelError
-from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus
+from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, status_of
 from services.cli.options import tabular, textual
 from services.cli.output import Output, Table, cell
 from services.common.domain.errors import PermanentError
@@ -210,7 +210,7 @@ def _decide(name: str, exports: list[Path]) -> Decision:
         OSError,
         ValueError,
     ) as error:
-        raise CommandError(str(error), status=ExitStatus.REFUSED) from error
+        raise CommandError(str(error), status=status_of(error)) from error
 
 
 def _verdict(decision: Decision) -> list[str]:
@@ -270,7 +270,7 @@ def _change(change: Any) -> Promotion | None:
     try:
         return change_promotions(ModelsSettings().models, change)
     except (PromotionError, OSError) as error:
-        raise CommandError(str(error), status=ExitStatus.REFUSED) from error
+        raise CommandError(str(error), status=status_of(error)) from error
 
 
 def _act(by: str, reason: str) -> Act:

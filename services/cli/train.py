@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from app.engines.weights import UnexpectedModelError
-from services.cli.errors import CommandError, ExitStatus
+from services.cli.errors import CommandError, ExitStatus, status_of
 from services.cli.models import EXTRA
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell
@@ -111,7 +111,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except (PermanentError, UnexpectedModelError, OSError, ValueError) as error:
-        raise CommandError(str(error), status=ExitStatus.REFUSED) from error
+        raise CommandError(str(error), status=status_of(error)) from error
 
 
 def _document(learned: "Learned", seconds: float) -> dict[str, Any]:

@@ -73,7 +73,8 @@ class CheckpointFile:
         """
         self._acquire()
         staged = self._path.with_suffix(".partial")
-        torch.save({"identity": self._identity, "state": state}, staged)
+        with staged.open("wb") as file:  # of a path, torch hides the error of a full disk
+            torch.save({"identity": self._identity, "state": state}, file)
         staged.rename(self._path)
         self._saved_at = time.monotonic()
 

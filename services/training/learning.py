@@ -16,7 +16,13 @@ from app.engines.fitting import LINES, fit_accuracy, fit_best
 from app.engines.model_record import ModelRecord, read_record, write_record
 from app.engines.models_folder import LocalModel, find_model
 from app.engines.settings import ModelsSettings
-from services.common.domain.trained_models import CALIBRATION_MARK, Change, Rates, Training
+from services.common.domain.trained_models import (
+    CALIBRATION_MARK,
+    CHECKPOINTS,
+    Change,
+    Rates,
+    Training,
+)
 from services.datasets.manifest import FILE
 from services.training.checkpoint import CheckpointFile
 from services.training.course import Course
@@ -38,8 +44,6 @@ from services.training.training import FineTuning, Plan, Progress, chosen_device
 REHEARSED = "rehearsed"
 REHEARSAL_SHARE = 0.5
 """Limit of rehearsed lines, as a share of new ones."""
-CHECKPOINTS = ".training"
-"""Folder of unfinished trainings, in the models folder."""
 CHECKPOINT_FORMAT = 3
 """Of the state in a checkpoint, which no version of another format resumes."""
 FEWEST_TO_CALIBRATE = 50

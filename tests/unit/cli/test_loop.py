@@ -6,22 +6,35 @@ from pathlib import Path
 
 import pytest
 
+from app.engines.model_record import ModelRecord, write_record
 from services.cli.errors import CommandError, ExitStatus
-from services.cli.loop import MOST_REFUSALS, Ended, _docreco, alone, begin, finish
-from services.common.domain.trained_models import LOOP
+from services.cli.loop import LOCK, MOST_REFUSALS, Ended, _docreco, alone, begin, finish
+from services.common.domain.trained_models import CHECKPOINTS, LOOP
+from tests.factories import decision, model_record
+from tests.support.commands import docreco
 
 
 class Commands:
     """Notes commands; those that are to fail return their status once."""
 
-    def __init__(self, **statuses: int) -> None:
+    def __init__(self, decides: Path | None = None, **statuses: int) -> None:
+        self.decides = decides
+        """Model that a check compares."""
         self.statuses = statuses
         self.called: list[str] = []
 
     async def __call__(self, arguments: Sequence[str]) -> Ended:
         name = arguments[1] if arguments[0] == "models" else arguments[0]
         self.called.append(name)
+        if self.decides and name == "check":
+            write_decision(self.decides)
         return Ended(self.statuses.pop(name, 0), "1 annotated lines are held out")
+
+
+def write_decision(model: Path) -> None:
+    model.mkdir(parents=True, exist_ok=True)
+    record = model_record(model=model.name, decision=decision(problems=["not better"]))
+    write_record(model, ModelRecord.model_validate(record))
 
 
 @pytest.fixture
@@ -35,7 +48,8 @@ async def test_round_begins_with_enough_new_annotations(models: Path) -> None:
     first = begin(models, 200, new=200)
     assert first.round is not None
     assert (first.round.base, first.round.step) == ("ppocrv6", "export")
-    commands = Commands(check=1)  # not better: nothing failed
+    # Not better: nothing failed
+    commands = Commands(models / first.round.name, check=ExitStatus.INCOMPLETE)
 
     await finish(models, first, models / "sets", ["--collection", "letters"], commands)
 
@@ -86,6 +100,50 @@ async def test_step_refused_twice_ends_the_round(models: Path, step: str) -> Non
     assert (following.step, following.undecided) == ("export", "")
 
 
+@pytest.mark.parametrize("step", ["export", "train", "check"])
+async def test_failing_machine_is_no_refusal(models: Path, step: str) -> None:
+    state = begin(models, 200, new=200)
+    assert state.round is not None
+    commands = Commands()
+    for _ in range(MOST_REFUSALS + 1):
+        commands.statuses = {step: ExitStatus.UNAVAILABLE}
+        with pytest.raises(CommandError, match=r"failed \(3\)") as failed:
+            await finish(models, state, models / "sets", [], commands)
+        assert failed.value.status == ExitStatus.UNAVAILABLE
+
+    await finish(models, state, models / "sets", [], commands)
+    assert state.round.step is None
+    assert state.round.undecided == ""
+
+
+async def test_check_that_breaks_decides_nothing(models: Path) -> None:
+    state = begin(models, 200, new=200)
+    assert state.round is not None
+
+    with pytest.raises(CommandError, match=r"check .* failed \(1\)"):
+        await finish(models, state, models / "sets", [], Commands(check=1))
+
+    assert state.round.step == "check"
+
+
+async def test_undecided_round_leaves_no_checkpoint(models: Path) -> None:
+    state = begin(models, 200, new=200)
+    assert state.round is not None
+    folder = models / CHECKPOINTS
+    folder.mkdir()
+    for name in (f"{state.round.name}.pt", f"{state.round.name}.partial", "another.pt"):
+        (folder / name).touch()
+    commands = Commands(train=ExitStatus.REFUSED)
+    with pytest.raises(CommandError):
+        await finish(models, state, models / "sets", [], commands)
+    assert len([*folder.iterdir()]) == 3
+    commands.statuses = {"train": ExitStatus.REFUSED}
+
+    await finish(models, state, models / "sets", [], commands)
+
+    assert [each.name for each in folder.iterdir()] == ["another.pt"]
+
+
 @pytest.mark.usefixtures("models")
 async def test_error_of_a_command_is_known(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -96,6 +154,16 @@ async def test_error_of_a_command_is_known(
     assert ended.status == ExitStatus.REFUSED
     assert "no model nothing" in ended.error
     assert ended.error in capfd.readouterr().err
+
+
+async def test_disk_that_refuses_is_no_refusal(models: Path) -> None:
+    models.mkdir()
+    (models / LOCK).symlink_to(models / LOCK)
+
+    result = await docreco("loop")
+
+    assert result.exit_code == ExitStatus.UNAVAILABLE
+    assert f"Too many levels of symbolic links: '{models / LOCK}'" in result.stderr
 
 
 def test_two_calls_never_work_at_once(models: Path) -> None:

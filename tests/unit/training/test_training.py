@@ -137,6 +137,14 @@ def test_what_can_not_be_is_refused_before_training(tmp_path: Path, models: Path
     assert "can write no text" in train(strange, "--name", "none", "--base", "start", status=4)
 
 
+def test_full_disk_is_no_refusal(tmp_path: Path, models: Path) -> None:
+    export = write_export(tmp_path / "set", TEXTS)
+    (models / ".training").mkdir()
+    (models / ".training/model.partial").symlink_to("/dev/full")
+
+    assert "No space left on device" in train(export, "--name", "model", *TINY, status=3)
+
+
 @pytest.mark.parametrize("layout", set(Format) - {Format.PAGE, Format.ALTO})  # without images
 def test_every_layout_gives_the_same_lines(tmp_path: Path, layout: Format) -> None:
     expected = read_export(write_export(tmp_path / "hf", TEXTS))
