@@ -78,11 +78,12 @@ class ModelsFolder:
             return Stage.WAITING
         if current.step is not None:
             return Stage(current.step)
-        if current.undecided:
-            return Stage.UNDECIDED
         found = next((each for each in self.models if each.model == current.name), None)
+        decision = found.decision if found else None
+        if current.undecided and decision is None:
+            return Stage.UNDECIDED
         was_promoted = any(each.model == current.name for each in self.promotions)
-        is_good = found is not None and found.decision is not None and not found.decision.problems
+        is_good = decision is not None and not decision.problems
         return Stage.PERSON if is_good and not was_promoted else Stage.WAITING
 
 

@@ -5,22 +5,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from app.engines.model_record import ModelRecord, write_record
 from services.cli.errors import CommandError, ExitStatus
 from services.cli.loop import LOCK, MOST_REFUSALS, Ended, _docreco, alone, begin, finish
+from services.cli.main import app
 from services.common.domain.trained_models import CHECKPOINTS, LOOP
 from tests.factories import decision, model_record
-from tests.support.commands import docreco
 
 
 class Commands:
     """Notes commands; those that are to fail return their status once."""
 
-    def __init__(self, decides: Path | None = None, **statuses: int) -> None:
-        self.decides = decides
-        """Model that a check compares."""
+    def __init__(self, **statuses: int) -> None:
         self.statuses = statuses
+        self.decides: Path | None = None
+        """Model that a check compares."""
         self.called: list[str] = []
 
     async def __call__(self, arguments: Sequence[str]) -> Ended:
@@ -49,7 +50,8 @@ async def test_round_begins_with_enough_new_annotations(models: Path) -> None:
     assert first.round is not None
     assert (first.round.base, first.round.step) == ("ppocrv6", "export")
     # Not better: nothing failed
-    commands = Commands(models / first.round.name, check=ExitStatus.INCOMPLETE)
+    commands = Commands(check=ExitStatus.INCOMPLETE)
+    commands.decides = models / first.round.name
 
     await finish(models, first, models / "sets", ["--collection", "letters"], commands)
 
@@ -156,11 +158,11 @@ async def test_error_of_a_command_is_known(
     assert ended.error in capfd.readouterr().err
 
 
-async def test_disk_that_refuses_is_no_refusal(models: Path) -> None:
+def test_disk_that_refuses_is_no_refusal(models: Path) -> None:
     models.mkdir()
     (models / LOCK).symlink_to(models / LOCK)
 
-    result = await docreco("loop")
+    result = CliRunner().invoke(app, ["loop"])
 
     assert result.exit_code == ExitStatus.UNAVAILABLE
     assert f"Too many levels of symbolic links: '{models / LOCK}'" in result.stderr

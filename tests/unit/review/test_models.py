@@ -78,6 +78,11 @@ def test_loop_that_could_not_decide_waits_for_annotations(models: Path) -> None:
     (models / LOOP).write_text(begun.model_dump_json())
 
     assert read_models(models).stage == "undecided"
+    stages = {}
+    for problems in ((), ("not better",)):  # of a check by a person, on more lines
+        write_model(models, begun.round.name, decision=decision(problems=[*problems]))
+        stages[problems] = read_models(models).stage
+    assert stages == {(): "person", ("not better",): "waiting"}
 
 
 async def test_metrics_say_where_the_loop_stands(models: Path) -> None:
