@@ -179,6 +179,7 @@ class Columns:
         An invalid value of a role is metadata.
 
         Args:
+            values: Of all columns.
             null: Text of a missing value, in tables without types.
         """
         if not (self.roles or self.metadata or self.naming):
