@@ -15,8 +15,7 @@ from app.engines.base import Engine
 from app.errors import INTERNAL_ERROR, NotReadyError
 from app.images import LineImage, decode, measure
 from app.metrics import OcrMetrics
-from app.queueing import Job, WorkQueue
-from app.reading import prediction_of, read_together, to_exception
+from app.queueing import Job, WorkQueue, prediction_of, read_together, to_exception
 from app.schemas import Prediction
 from services.common.domain.errors import PipelineError
 from services.common.runtime.periodic import doubled

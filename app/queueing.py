@@ -3,11 +3,12 @@
 Cost is counted in pixels: those of the line scaled to 48 pixels of height, which engines read, and
 a share of the file's own, for decoding. The time per pixel is a moving average, so the wait of a
 new image can be predicted: beyond the limit it is refused at once, and accepted images are read in
-time under any load.
+time under any load. A batch is read together; where that fails, each image alone.
 
 See docs/decisions/0021-load-shedding-by-measured-wait.md.
 """
 
+import math
 import threading
 import time
 from collections import deque
@@ -17,7 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import structlog
+
+from app.engines.base import Engine, Reading
 from app.errors import OverloadedError
+from app.images import LineImage, Pixels
 from app.schemas import Prediction
 
 GATHER_SECONDS = 0.004
@@ -32,6 +37,8 @@ DECODING_SHARE = 1 / 100
 MEMORY_SECONDS, LARGEST_WEIGHT = 0.4, 0.3
 """Window of the moving average, and largest weight of one measurement: a slow-down shows soon, an
 outlier counts little."""
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(eq=False)
@@ -213,3 +220,54 @@ class WorkQueue:
 def _are_similar(one: Job, other: Job) -> bool:
     narrow, wide = sorted((one.line_width, other.line_width))
     return wide <= SIMILAR_WIDTHS * narrow
+
+
+def read_together(engine: Engine, images: list[Pixels]) -> list[Reading | Exception]:
+    """Read a batch; after a failure each image alone, to isolate the faulty one."""
+    if len(images) > 1:
+        try:
+            pairs = zip(images, engine.read_many(images), strict=True)
+            return [reading for _, reading in pairs]
+        except BaseException:
+            log.exception("batch failed, reading its images one by one")
+    return [_read_alone(engine, pixels) for pixels in images]
+
+
+def _read_alone(engine: Engine, pixels: Pixels) -> Reading | Exception:
+    try:
+        return engine.read(pixels)
+    except BaseException as error:  # noqa: BLE001  re-raised to the caller
+        return to_exception(error)
+
+
+def to_exception(error: BaseException) -> Exception:
+    """Wrap exceptions that asyncio can't carry: StopIteration, and panics of Rust libraries."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return RuntimeError(repr(error))
+
+
+def prediction_of(
+    engine: Engine, line: LineImage, reading: Reading | Exception, seconds: float
+) -> Prediction | Exception:
+    """Return the answer for an image."""
+    if isinstance(reading, Exception):
+        return reading
+    try:
+        return Prediction(
+            text=reading.text,
+            score=_bounded(reading.score),
+            expected_cer=reading.expected_cer,
+            engine=engine.name,
+            model_version=engine.model_version,
+            width=line.width,
+            height=line.height,
+            duration_ms=round(seconds * 1000, 3),
+        )
+    except ValueError as error:  # a faulty engine
+        return error
+
+
+def _bounded(score: float) -> float:
+    """Clamp a score to [0, 1]; NaN counts as 0."""
+    return 0.0 if math.isnan(score) else min(max(score, 0.0), 1.0)
