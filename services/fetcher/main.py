@@ -21,13 +21,12 @@ from services.common.runtime.logs import configure_logging
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
 from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.fetcher.api import Parts, build_app
-from services.fetcher.batches.cancellations import Cancellations
 from services.fetcher.batches.dispatcher import Dispatcher, FairShare
 from services.fetcher.batches.expander import Counting, Expander
 from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.batches.pages import Clearing, Pages
 from services.fetcher.batches.references import References
-from services.fetcher.batches.repository import BatchRepository
+from services.fetcher.batches.repository import BatchRepository, Cancellations
 from services.fetcher.batches.service import Batches
 from services.fetcher.batches.submissions import Submissions
 from services.fetcher.images import ImageWriter

@@ -17,8 +17,8 @@ from services.common.download.errors import (
     RefusedDownloadError,
 )
 from services.common.download.headers import Validators
-from services.fetcher.batches.cancellations import BatchCancelledError, Cancellations
 from services.fetcher.batches.item_repository import CANCELLED, ItemRepository, Result
+from services.fetcher.batches.repository import BatchCancelledError, Cancellations
 from services.fetcher.images import Image, ImageWriter, adds_nothing, to_image
 from services.fetcher.jobs import Job, parse_job
 from services.fetcher.metrics import DoneCode

@@ -34,10 +34,9 @@ from services.common.domain.provenance import from_metadata
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.headers import Validators
-from services.fetcher.batches.cancellations import Cancellations
 from services.fetcher.batches.dispatcher import PAGE_ITEMS
 from services.fetcher.batches.item_repository import ItemRepository
-from services.fetcher.batches.repository import BatchRepository
+from services.fetcher.batches.repository import BatchRepository, Cancellations
 from services.fetcher.images import ImageWriter
 from services.fetcher.jobs import Job
 from services.fetcher.politeness.host import HostRepository
