@@ -66,7 +66,7 @@ class _Opened:
     store: ObjectStore
     database: Database
     source: Downloader
-    images: ArchiveSource
+    members: ArchiveSource
     spool: Spool
     files: SubmittedFiles
 
@@ -86,9 +86,9 @@ async def _open(config: Configuration, limits: SlotLimits) -> AsyncIterator[_Ope
             spool,
             max_item_bytes=most,
             timeout_seconds=config.fetcher.list_timeout_seconds,
-        ) as images,
+        ) as members,
     ):
-        yield _Opened(store, database, source, images, spool, files)
+        yield _Opened(store, database, source, members, spool, files)
 
 
 async def run(config: Configuration, stop: asyncio.Event) -> None:
@@ -136,7 +136,9 @@ def _consumer(
     redact = Redactor(config.downloads.redact_query).redact
     pages = sibling(opened.store, config.s3.pages_bucket)
     worker = Worker(
-        source=ThrottledDownloader(opened.images, opened.source.delay, scheduler),
+        source=ThrottledDownloader(
+            opened.source, scheduler, members=opened.members, files=opened.files
+        ),
         scheduler=scheduler,
         writer=ImageWriter(opened.store, pages, items, forgotten, redact),
         items=items,

@@ -1,6 +1,5 @@
-"""Report results and Crawl-delays of downloads to the scheduler."""
+"""Get each item from its source, and report what hosts answer to the scheduler."""
 
-from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from services.common.download.client import Download
@@ -12,53 +11,76 @@ from services.common.download.errors import (
 from services.common.download.headers import Validators
 from services.common.download.urls import host_of
 from services.fetcher.politeness.scheduler import HostScheduler
-from services.fetcher.sources.addresses import is_submitted
-
-Delay = Callable[[str], Awaitable[float | None]]
-"""Returns the ``Crawl-delay`` of a URL's host in seconds, or None."""
+from services.fetcher.sources.addresses import is_submitted, split_member
 
 
 class Source(Protocol):
-    """A source of images."""
+    """A source of items."""
 
     async def get(
         self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
     ) -> Download:
-        """Return the content of a URL, or raise NotModifiedError.
+        """Return the content of an item, or raise NotModifiedError.
 
         Args:
-            url: Of an image.
+            url: Of the item.
             validators: Of an earlier download.
             max_bytes: Its limit, if not that of an image.
         """
         ...
 
 
-class ThrottledDownloader:
-    """Reports the result of each download to the scheduler."""
+class FileSource(Protocol):
+    """A source of submitted files, or of members of archives."""
 
-    def __init__(self, source: Source, delay: Delay, scheduler: HostScheduler) -> None:
-        self._source = source
-        self._delay = delay
+    async def get(self, url: str, *, max_bytes: int | None = None) -> Download:
+        """Return the content of a file; ``max_bytes``: its limit, if not that of an image."""
+        ...
+
+
+class Web(Source, Protocol):
+    """The source of URLs."""
+
+    async def delay(self, url: str) -> float | None:
+        """Return the ``Crawl-delay`` of a URL's host in seconds, or None."""
+        ...
+
+
+class ThrottledDownloader:
+    """Gets items, and reports the result of each download to the scheduler.
+
+    Args:
+        web: Of URLs.
+        scheduler: Of their hosts.
+        members: Of members of archives, which may be at URLs.
+        files: Of submitted files.
+    """
+
+    def __init__(
+        self, web: Web, scheduler: HostScheduler, *, members: FileSource, files: FileSource
+    ) -> None:
+        self._web = web
         self._scheduler = scheduler
+        self._members = members
+        self._files = files
 
     async def get(
         self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
     ) -> Download:
-        """Return the content of a URL; see ``Source``.
+        """Return the content of an item.
 
         Raises:
             RefusedDownloadError: Permanent failure.
             FailedDownloadError: Transient failure.
-            NotModifiedError: Unchanged since the validators.
+            NotModifiedError: Unchanged since the validators; only of a URL.
         """
         if is_submitted(url):  # no request to a host
-            return await self._source.get(url, max_bytes=max_bytes)
+            return await self._get(url, None, max_bytes)
         host = host_of(url)
-        if not self._scheduler.has_responded(host) and (seconds := await self._delay(url)):
+        if not self._scheduler.has_responded(host) and (seconds := await self._web.delay(url)):
             await self._scheduler.set_crawl_delay(host, seconds)
         try:
-            download = await self._source.get(url, validators=validators, max_bytes=max_bytes)
+            download = await self._get(url, validators, max_bytes)
         except FailedDownloadError as error:
             if error.host is not None:  # the requested host did answer, with a redirect
                 self._scheduler.record_response(host)
@@ -73,3 +95,13 @@ class ThrottledDownloader:
             raise
         self._scheduler.record_response(host)
         return download
+
+    async def _get(
+        self, url: str, validators: Validators | None, max_bytes: int | None
+    ) -> Download:
+        _, member = split_member(url)
+        if member:
+            return await self._members.get(url, max_bytes=max_bytes)
+        if is_submitted(url):
+            return await self._files.get(url, max_bytes=max_bytes)
+        return await self._web.get(url, validators=validators, max_bytes=max_bytes)

@@ -24,6 +24,7 @@ from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import (
     PARQUET_MARK,
     ListFormat,
+    is_lmdb,
     sniff_format,
 )
 from services.common.domain.tables.report import Report
@@ -37,13 +38,13 @@ from services.fetcher.sources.archives.settings import ArchiveSettings
 from services.fetcher.sources.archives.unpacking import check_size, unzipped
 from services.fetcher.sources.lists.documents import MAX_NAME_LENGTH
 from services.fetcher.sources.lists.formats import OpenList
-from services.fetcher.sources.lists.lmdb_images import is_lmdb, open_lmdb
+from services.fetcher.sources.lists.lmdb_images import open_lmdb
 from services.fetcher.sources.lists.parquet_images import OpenSet, open_images
 from services.fetcher.sources.lists.reading import counted, open_bounded
 from services.fetcher.sources.lists.rows import Item, MalformedListError
-from services.fetcher.sources.sent import ListLimits, Sent, too_large
+from services.fetcher.sources.sent import ListLimits, Sent, digest_of_file, too_large
 from services.fetcher.sources.spool import Spool
-from services.fetcher.sources.submitted import SubmittedFiles, digest_of_file
+from services.fetcher.sources.submitted import SubmittedFiles
 
 OPENED_AT_ONCE = 4
 

@@ -1,5 +1,6 @@
-"""A received file: its name, its type, and its size limit."""
+"""A received file: its name, its type, its digest, and its size limit."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from email.message import Message
 from pathlib import PurePosixPath
@@ -16,6 +17,10 @@ from services.fetcher.sources.addresses import is_archive_path
 
 MAX_FILE_NAME = 200
 _ARCHIVE_TYPES = frozenset({"application/zip", "application/x-zip-compressed", "application/x-tar"})
+
+_BLOCK_BYTES = 1024 * 1024
+_PURPOSE = b"docreco submitted file\0"
+"""Prefix of the hash: the plain SHA-256 may be public, and must not give access to the file."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,15 @@ class Sent:
                 "CSV, JSON (lines), Parquet, a .zip or .tar(.gz) of images, or an image"
             )
         return ProblemError(415, "unsupported_list_format", detail)
+
+
+def digest_of_file(file: IO[bytes]) -> str:
+    """Return the key of a submitted file: a salted hash of its bytes."""
+    file.seek(0)
+    digest = hashlib.sha256(_PURPOSE)
+    while block := file.read(_BLOCK_BYTES):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def clean_file_name(name: str | None) -> str:

@@ -1,6 +1,5 @@
 """Store submitted files in their own bucket, and read them like downloads."""
 
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import IO
@@ -10,28 +9,14 @@ from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.objects import ObjectTooLargeError
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
-from services.common.download.headers import Validators
 from services.fetcher.sources.addresses import is_submitted, submitted_digest
-from services.fetcher.sources.archives.unpacking import Source
-
-_BLOCK_BYTES = 1024 * 1024
-_PURPOSE = b"docreco submitted file\0"
-"""Prefix of the hash: the plain SHA-256 may be public, and must not give access to the file."""
-
-
-def digest_of_file(file: IO[bytes]) -> str:
-    """Return the key of a file: a salted hash of its bytes."""
-    file.seek(0)
-    digest = hashlib.sha256(_PURPOSE)
-    while block := file.read(_BLOCK_BYTES):
-        digest.update(block)
-    return digest.hexdigest()
+from services.fetcher.sources.archives.unpacking import ByteSource
 
 
 class SubmittedFiles:
-    """Downloads URLs, and reads submitted files."""
+    """Stores and reads submitted files, and streams archives, which may be at URLs."""
 
-    def __init__(self, source: Source, store: ObjectStore, *, max_item_bytes: int) -> None:
+    def __init__(self, source: ByteSource, store: ObjectStore, *, max_item_bytes: int) -> None:
         self._source = source
         self._store = store
         self._max_item_bytes = max_item_bytes
@@ -44,18 +29,13 @@ class SubmittedFiles:
         """
         await self._store.write_file(digest, file)
 
-    async def get(
-        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
-    ) -> Download:
-        """Return the content of a URL or of a submitted file.
+    async def get(self, url: str, *, max_bytes: int | None = None) -> Download:
+        """Return the content of a submitted file.
 
         Raises:
             RefusedDownloadError: Permanent failure, including an expired file.
-            FailedDownloadError: Transient failure.
-            NotModifiedError: Unchanged since the validators.
+            ObjectStoreUnavailableError: The object store does not answer.
         """
-        if not is_submitted(url):
-            return await self._source.get(url, validators=validators, max_bytes=max_bytes)
         try:
             most = self._max_item_bytes if max_bytes is None else max_bytes
             stored = await self._store.read(_key(url), max_bytes=most)

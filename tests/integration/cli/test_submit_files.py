@@ -25,7 +25,7 @@ from services.common.domain.page import PageOfLine, transcript_from_metadata
 from services.common.domain.provenance import Provenance, from_metadata
 from services.fetcher.sources.archives import source as archives_source
 from services.fetcher.sources.archives.settings import ArchiveSettings
-from services.fetcher.sources.submitted import digest_of_file
+from services.fetcher.sources.sent import digest_of_file
 from tests.support.archives import tgz_of, zip_of
 from tests.support.datasets import answer, docreco
 from tests.support.fetcher import Surroundings, get_json, running_fetcher, wait_done

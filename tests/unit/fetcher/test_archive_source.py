@@ -16,9 +16,7 @@ from typing import IO, Any
 import pytest
 from fastapi import FastAPI
 
-from services.common.download.client import Download
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
-from services.common.download.headers import Validators
 from services.common.runtime.bounded_child import BoundedChild, ChildLimits
 from services.common.runtime.health import health_router
 from services.fetcher.sources import spool
@@ -56,11 +54,6 @@ class Host:
     def __init__(self, content: bytes | None) -> None:
         self._content = content
         self.downloads: Counter[str] = Counter()
-
-    async def get(
-        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
-    ) -> Download:
-        raise NotImplementedError
 
     @asynccontextmanager
     async def stream(self, url: str, *, max_bytes: int) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -8,8 +8,9 @@ import lmdb
 import pytest
 
 from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.list_format import is_lmdb
 from services.common.domain.tables.report import Report
-from services.fetcher.sources.lists.lmdb_images import is_lmdb, open_lmdb
+from services.fetcher.sources.lists.lmdb_images import open_lmdb
 from services.fetcher.sources.lists.parquet_images import ImageRow
 from services.fetcher.sources.lists.rows import MalformedListError
 

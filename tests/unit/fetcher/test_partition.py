@@ -80,7 +80,7 @@ class Partition:
 
     def __init__(self, web: Web) -> None:
         self._scheduler = make_scheduler(LIMITS)
-        self._source = ThrottledDownloader(web, web.delay, self._scheduler)
+        self._source = ThrottledDownloader(web, self._scheduler, members=web, files=web)
         self._queue: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = 0

@@ -41,6 +41,7 @@ _BY_SUFFIX = {
     ".parquet": ListFormat.PARQUET,
 }
 PARQUET_MARK = b"PAR1"
+_LMDB_MARK, _LMDB_MARK_AT = b"\xde\xc0\xef\xbe", 16
 _SNIFFED_BYTES = 64 * 1024
 
 
@@ -72,6 +73,11 @@ def sniff_format(file: IO[bytes]) -> ListFormat:
         return ListFormat.TSV
     is_text = first_line.lower().startswith(("http://", "https://", "#"))
     return ListFormat.TEXT if is_text else ListFormat.TABLE
+
+
+def is_lmdb(start: bytes) -> bool:
+    """Return whether a file that begins so is a database of LMDB (``data.mdb``)."""
+    return start[_LMDB_MARK_AT:].startswith(_LMDB_MARK)
 
 
 def is_json_lines(file: IO[bytes]) -> bool:

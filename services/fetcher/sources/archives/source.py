@@ -17,7 +17,6 @@ from typing import IO
 from services.common.domain.ground_truth.elements import MAX_BYTES
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
-from services.common.download.headers import Validators
 from services.common.runtime.stoppable import Stop, run_stoppable
 from services.fetcher.sources.addresses import split_line, split_member
 from services.fetcher.sources.archives.contents import MemberReader
@@ -27,7 +26,7 @@ from services.fetcher.sources.archives.opening import index_archive
 from services.fetcher.sources.archives.pages import MAX_PAGE_BYTES, page_digest
 from services.fetcher.sources.archives.refusals import Refusals
 from services.fetcher.sources.archives.settings import ArchiveSettings
-from services.fetcher.sources.archives.unpacking import Source, check_size, fetch_to, unzipped
+from services.fetcher.sources.archives.unpacking import ByteSource, check_size, fetch_to, unzipped
 from services.fetcher.sources.lists.rows import MalformedListError
 from services.fetcher.sources.spool import NoSpaceError, Spool
 
@@ -65,11 +64,11 @@ class _Kept:
 
 
 class ArchiveSource:
-    """Downloads URLs, and members of archives."""
+    """Downloads members of archives."""
 
     def __init__(
         self,
-        source: Source,
+        source: ByteSource,
         settings: ArchiveSettings,
         spool: Spool,
         *,
@@ -89,19 +88,14 @@ class ArchiveSource:
         self._refusals = Refusals(clock)
         self._full_until = 0.0
 
-    async def get(
-        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
-    ) -> Download:
-        """Return the content of a URL, or of a member of the archive there.
+    async def get(self, url: str, *, max_bytes: int | None = None) -> Download:
+        """Return the content of a member of an archive, or of a line of a page there.
 
         Raises:
             RefusedDownloadError: Permanent failure.
             FailedDownloadError: Transient failure.
-            NotModifiedError: Unchanged since the validators; never for a member.
         """
         archive_url, member = split_member(url)
-        if not member:
-            return await self._source.get(url, validators=validators, max_bytes=max_bytes)
         if of_page := split_line(url):
             page = (archive_url, member, of_page.transcript, of_page.page)
             return await self._pages.get(page, of_page.line, lambda: self._read_page(*page))
@@ -239,14 +233,14 @@ def _refused(error: MalformedListError) -> RefusedDownloadError:
 
 @asynccontextmanager
 async def open_archives(
-    source: Source,
+    source: ByteSource,
     settings: ArchiveSettings,
     spool: Spool,
     *,
     max_item_bytes: int,
     timeout_seconds: float,
 ) -> AsyncIterator[ArchiveSource]:
-    """Yield a source of URLs and members for an ``async with`` block."""
+    """Yield a source of members for an ``async with`` block."""
     archives = ArchiveSource(
         source, settings, spool, max_item_bytes=max_item_bytes, timeout_seconds=timeout_seconds
     )

@@ -6,9 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import IO, Protocol
 
-from services.common.download.client import Download
 from services.common.download.errors import FailedDownloadError
-from services.common.download.headers import Validators
 from services.common.download.responses import DEAD_HOST_ATTEMPTS
 from services.common.runtime.stoppable import Stop
 from services.fetcher.sources.archives.formats import SNIFFED_BYTES
@@ -38,16 +36,6 @@ class ByteSource(Protocol):
         self, url: str, *, max_bytes: int
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Open a URL and stream its body."""
-        ...
-
-
-class Source(ByteSource, Protocol):
-    """A source of complete contents."""
-
-    async def get(
-        self, url: str, *, validators: Validators | None = None, max_bytes: int | None = None
-    ) -> Download:
-        """Return the content of a URL; ``max_bytes``: its limit, if not that of an image."""
         ...
 
 

@@ -17,14 +17,8 @@ from services.fetcher.sources.lists.parquet_images import MAX_IMAGE_BYTES, Image
 
 LIMITS = ChildLimits(256 * 1024 * 1024, cpu_seconds=600, max_result_bytes=2 * MAX_IMAGE_BYTES)
 """Pages of the file that are mapped do not count as memory of the child's own."""
-_MARK, _MARK_AT = b"\xde\xc0\xef\xbe", 16
 _TARGET = "services.fetcher.sources.lists.lmdb_images:rows_in_child"
 _INPUT = "/proc/self/fd/0"
-
-
-def is_lmdb(start: bytes) -> bool:
-    """Return whether a file that begins so is a database of LMDB (``data.mdb``)."""
-    return start[_MARK_AT:].startswith(_MARK)
 
 
 @contextmanager

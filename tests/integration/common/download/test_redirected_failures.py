@@ -38,7 +38,7 @@ async def test_host_that_redirects_to_a_dead_one_is_not_taken_for_dead(
     downloader: Downloader, site: WebSite
 ) -> None:
     scheduler = make_scheduler(SlotLimits(8, 8))
-    source = ThrottledDownloader(downloader, downloader.delay, scheduler)
+    source = ThrottledDownloader(downloader, scheduler, members=downloader, files=downloader)
     good = site.add_body("/good", png(1))
     async with open_adversary(silence_after(b"")) as dead:
         for number in range(SILENT_AT_FIRST):
