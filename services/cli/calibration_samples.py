@@ -12,11 +12,11 @@ from app.engines.calibration import Calibration, CalibrationError, Isotonic
 from app.engines.loading import known_calibrations
 from services.cli.errors import CommandError, ExitStatus
 from services.common.adapters.image_repository import ImageRepository
-from services.common.domain.accuracy import accuracy
+from services.common.domain.accuracy import accuracy, hypothesis_of
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.records import Prediction
 from services.common.domain.trained_models import CALIBRATION_MARK
-from services.quality.annotated import FIELDS, Image, annotated, hypothesis_of
+from services.quality.annotated import FIELDS, Image, annotated
 
 if TYPE_CHECKING:
     from app.engines.fitting import Bin, MethodName

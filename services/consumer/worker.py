@@ -16,6 +16,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.retry_policy import Delivery
 from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER
+from services.common.domain.accuracy import hypothesis_of
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import collapse
 from services.common.domain.errors import (
@@ -46,7 +47,6 @@ from services.consumer.documents import (
 )
 from services.consumer.metrics import ANNOTATED_CHARACTERS, CHARACTER_ERRORS, IMAGE_AGE_SECONDS
 from services.consumer.ocr_client import Recogniser
-from services.quality.annotated import hypothesis_of
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.domain.accuracy import word_errors
+from services.common.domain.accuracy import hypothesis_of, word_errors
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter
 from services.common.domain.records import UNKNOWN_HOW, UPLOADED
 from services.datasets.copies import FIELDS, find_copies
 from services.datasets.grouping import Splitting
 from services.datasets.splits import hosts_of
-from services.quality.annotated import Image, annotated, how_of, hypothesis_of
+from services.quality.annotated import Image, annotated, how_of
 
 
 class Reading(NamedTuple):

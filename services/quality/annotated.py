@@ -12,8 +12,6 @@ from typing import NamedTuple, Self
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import by_sha256, paginate
-from services.common.domain.accuracy import character_errors
-from services.common.domain.annotations import collapse
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter
 from services.common.domain.labels import Label, is_undecided, label_of
@@ -41,14 +39,6 @@ class Image(NamedTuple):
         return cls(copies, copies[0], None)
 
 
-class Hypothesis(NamedTuple):
-    """Normalised text of a prediction."""
-
-    text: str
-    errors: int
-    """Wrong, missing and superfluous characters."""
-
-
 def how_of(document: ImageDocument) -> str:
     """Return the origin of an image's reference text."""
     annotation = document.annotation
@@ -63,13 +53,6 @@ def reference_text(document: ImageDocument, *, only_corrected: bool = False) -> 
     """
     label = label_of(document, only_annotated=True, min_agreement=1, only_corrected=only_corrected)
     return label.text if isinstance(label, Label) else None
-
-
-def hypothesis_of(text: str, *, reference: str) -> Hypothesis:
-    """Normalise a predicted text and compare it with a reference."""
-    collapsed = collapse(text)
-    errors = character_errors(reference=reference, hypothesis=collapsed).errors
-    return Hypothesis(collapsed, errors)
 
 
 async def annotated(

@@ -23,6 +23,7 @@ from PIL import Image
 from scipy.optimize import linear_sum_assignment
 from shapely import LineString, Point, Polygon, intersection, make_valid, union_all
 
+from services.common.domain.accuracy import hypothesis_of
 from services.common.domain.annotations import collapse
 from services.common.domain.line_images import (
     Place,
@@ -32,7 +33,6 @@ from services.common.domain.line_images import (
     to_webp,
 )
 from services.common.domain.page import Quad
-from services.quality.annotated import hypothesis_of
 
 COVERED, HALF, SAME, RELATED = 0.8, 0.5, 0.5, 0.3
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from services.common.domain.accuracy import hypothesis_of
 from services.common.domain.records import Prediction
 from services.common.domain.texts import Share, Text
-from services.quality.annotated import hypothesis_of
 from services.quality.estimates import Estimate, Sums, share
 
 LENGTHS = ((1, 4), (5, 9), (10, 19), (20, 39), (40, None))

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import jiwer
 
+from services.common.domain.annotations import collapse
+
 
 class CharacterErrors(NamedTuple):
     """Counts to sum over images for a character error rate."""
@@ -78,3 +80,18 @@ def word_errors(*, reference: str, hypothesis: str) -> WordErrors:
     compared = jiwer.process_words(reference, hypothesis)
     errors = compared.substitutions + compared.deletions + compared.insertions
     return WordErrors(errors, len(reference.split()))
+
+
+class Hypothesis(NamedTuple):
+    """Normalised text of a prediction."""
+
+    text: str
+    errors: int
+    """Wrong, missing and superfluous characters."""
+
+
+def hypothesis_of(text: str, *, reference: str) -> Hypothesis:
+    """Normalise a predicted text and compare it with a reference."""
+    collapsed = collapse(text)
+    errors = character_errors(reference=reference, hypothesis=collapsed).errors
+    return Hypothesis(collapsed, errors)
