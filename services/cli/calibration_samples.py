@@ -28,7 +28,10 @@ SKIPPED = (
     "known; have them read again with OCR_CALIBRATION=none (docreco repredict)"
 )
 
-UNRECORDED = "not recorded what it was trained on: train it again"
+UNRECORDED = (
+    "not recorded what it was trained on: copy its folder back into the folder of models, or train "
+    "it again"
+)
 
 
 class Method(StrEnum):
@@ -87,7 +90,7 @@ class Unlearnt(Samples):
     left_out: Counter[str] = field(default_factory=Counter)
     """Images that the model was trained on, by version."""
     unrecorded: set[str] = field(default_factory=set)
-    """Versions of models of which it is not known what all they were trained on."""
+    """Versions of which it is not known what all they were trained on, as of a deleted model."""
 
 
 async def collect(

@@ -191,8 +191,14 @@ def _answer(
     qualities = {model.name: quality_of(model.samples) for model in models}
     pair = [model.samples for model in models]
     comparison = compare(*pair) if len(pair) > 1 and len(pair[0]) > 1 else None
+    words = [_in_words(left_out)] if left_out else []
+    words += [
+        f"Warning: {name} may have learnt these images: it is not recorded from which ones it "
+        "learnt, or its files are not in the folder of models any longer."
+        for name in unrecorded
+    ]
     if html is not None:
-        write_page(html, evaluation_page(qualities, comparison))
+        write_page(html, evaluation_page(qualities, comparison, words))
         output.stderr.print(cell(f"written: {html}"))
     unread = {model.name: model.unread for model in models}
     document = {
@@ -203,14 +209,7 @@ def _answer(
         "left_out": left_out,
         "unrecorded": unrecorded,
     }
-    words = [cell(_in_words(left_out))] if left_out else []
-    words += [
-        cell(
-            f"Warning: {name} may have learnt these images, as it is not recorded from which ones."
-        )
-        for name in unrecorded
-    ]
-    output.print(document, *_render(qualities, comparison, unread), *words)
+    output.print(document, *_render(qualities, comparison, unread), *map(cell, words))
 
 
 def _render(

@@ -1,6 +1,6 @@
 """Render the evaluation as a self-contained HTML page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pygal
 from markupsafe import Markup
@@ -13,11 +13,14 @@ from services.quality.tally import LENGTHS, length_name
 PERFECT = "perfect calibration"
 
 
-def evaluation_page(qualities: Mapping[str, Quality], comparison: Comparison | None) -> str:
-    """Return the page, with untrusted text escaped."""
+def evaluation_page(
+    qualities: Mapping[str, Quality], comparison: Comparison | None, notes: Sequence[str] = ()
+) -> str:
+    """Return the page, with untrusted text escaped; ``notes``: about what was measured."""
     template = page_template("evaluation.html.j2")
     return template.render(
         qualities=qualities,
+        notes=notes,
         verdicts=[] if comparison is None else comparison.verdicts,
         plots=_plots(qualities),
     )

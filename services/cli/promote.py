@@ -192,7 +192,7 @@ def _decide(name: str, exports: list[Path]) -> Decision:
     # Only here: they take a second to load
     from app.engines.rapid import load, load_model  # noqa: PLC0415
     from services.training.gate import HeldOut, decide  # noqa: PLC0415
-    from services.training.learnt import learnt_by, learnt_by_version  # noqa: PLC0415
+    from services.training.learnt import learnt_by_version  # noqa: PLC0415
     from services.training.lines import read_held_out  # noqa: PLC0415
 
     models = ModelsSettings().models
@@ -200,8 +200,10 @@ def _decide(name: str, exports: list[Path]) -> Decision:
     try:
         held_out = [HeldOut(folder.name, *read_held_out(folder)) for folder in exports]
         candidate, current = load_model(name, threads=1), load(threads=1)
-        learnt = learnt_by(name, models) | learnt_by_version(current.model_version, models)
-        return decide(candidate, current, held_out, learnt)
+        one, other = (
+            learnt_by_version(each.model_version, models) for each in (candidate, current)
+        )
+        return decide(candidate, current, held_out, one | other)
     except (
         PermanentError,
         PromotionError,

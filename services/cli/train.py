@@ -123,6 +123,7 @@ def _document(learned: "Learned", seconds: float) -> dict[str, Any]:
         "left_out": learned.left_out,
         "unannotated": learned.unannotated,
         "known": learned.known,
+        "is_base_known": learned.is_base_known,
         "course": [asdict(each) for each in learned.course.epochs],
         "has_diverged": learned.course.has_diverged,
         "seconds": seconds,

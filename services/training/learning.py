@@ -66,6 +66,8 @@ class Learned:
     """Skipped validation lines, whose labels are predictions."""
     known: int
     """Skipped validation lines, which the base was trained on."""
+    is_base_known: bool
+    """Whether all is recorded that the base was trained on; else more of them may be of that."""
     before: dict[str, list[Reading]]
     """By split."""
     after: dict[str, list[Reading]]
@@ -81,6 +83,9 @@ class Learned:
         words = f"the weights of {self.record.kept}"
         if VALIDATION not in self.record.metrics:
             words += ", as no annotated line is held out"
+        elif not self.is_base_known:
+            words += "; it is not recorded by which lines the base was trained: it may have learnt "
+            words += "those of validation"
         if self.course.has_diverged:
             what = "was not finite" if self.course.is_broken else "rose"
             rate = self.record.settings["learning_rate"]
@@ -183,6 +188,7 @@ def learn(
             left_out=len(export.train) - len(lines.new),
             unannotated=export.unannotated,
             known=len(export.validation) - len(validation),
+            is_base_known=earlier.is_complete,
             before=before,
             after=after,
         )

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Self
 
 from app.engines.model_record import read_record
-from app.engines.models_folder import find_model
+from app.engines.models_folder import LocalModel, find_model
 from services.training.lines import Line
 
 LEARNT = "learnt.json.gz"
+_PACKAGED = "rapidocr-"
+"""After the name in a version of the embedded model: the package that brings it."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,33 @@ def learnt_by(name: str, models: Path) -> Learnt:
     can't be read. A TrOCR-style checkpoint without one was made elsewhere, by other images.
     """
     found = find_model(name, models)
-    if found is None:
+    return Learnt() if found is None else _read(found)
+
+
+def learnt_by_version(model_version: str, models: Path) -> Learnt:
+    """Return what made the model of a version that is kept with predictions.
+
+    A name alone does not tell: another model may have it by now. It is not complete where the
+    models folder has no model with this very content, as one that was deleted. The embedded model
+    has learnt nothing that is stored here, nor has one of the hub, whose name has a slash.
+    """
+    name, _, content = model_version.partition("+")[0].partition("@")
+    if content.startswith(_PACKAGED):
         return Learnt()
     try:
-        if read_record(found.folder) is None:
-            return Learnt(is_complete=not found.is_for_default_engine)
-        known = json.loads(gzip.decompress((found.folder / LEARNT).read_bytes()))
+        found = find_model(name, models)
+        if found is not None and found.content_hash == content.removesuffix("-int8"):
+            return _read(found)
+    except OSError:  # such as a name that can't be a file's
+        pass
+    return Learnt(is_complete="/" in name)
+
+
+def _read(model: LocalModel) -> Learnt:
+    try:
+        if read_record(model.folder) is None:
+            return Learnt(is_complete=not model.is_for_default_engine)
+        known = json.loads(gzip.decompress((model.folder / LEARNT).read_bytes()))
         return Learnt(
             images=frozenset(known["images"]),
             groups=frozenset(known["groups"]),
@@ -74,11 +97,6 @@ def learnt_by(name: str, models: Path) -> Learnt:
         )
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError):
         return Learnt(is_complete=False)
-
-
-def learnt_by_version(model_version: str, models: Path) -> Learnt:
-    """Return what made the model of a version that is kept with predictions."""
-    return learnt_by(model_version.partition("@")[0], models)
 
 
 def write_learnt(folder: Path, learnt: Learnt) -> None:

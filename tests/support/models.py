@@ -4,19 +4,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from app.engines.model_record import ModelRecord, write_record
-from app.engines.weights import TRAINED_FILE
+from app.engines.models_folder import LocalModel
+from app.engines.weights import CHARACTERS_FILE, TRAINED_FILE
 from services.training.learnt import Learnt, write_learnt
 from tests.factories import model_record
 
 
-def add_model(models: Path, name: str, *, learnt: Iterable[str] | None) -> None:
-    """Add a model that was trained on images, by their SHA-256; None: it is not known on which.
+def add_model(
+    models: Path, name: str, *, learnt: Iterable[str] | None, characters: str = "a\n"
+) -> str:
+    """Add a model that was trained on images, by their SHA-256; return its version.
 
-    It can't be loaded.
+    It can't be loaded. ``learnt`` is None where it is not known on which it was trained.
     """
     folder = models / name
     folder.mkdir(parents=True)
     (folder / TRAINED_FILE).touch()
+    (folder / CHARACTERS_FILE).write_text(characters)
     write_record(folder, ModelRecord.model_validate(model_record(model=name)))
     if learnt is not None:
         write_learnt(folder, Learnt(images=frozenset(learnt)))
+    return f"{name}@{LocalModel(name, folder).content_hash}+onnxruntime-f32"

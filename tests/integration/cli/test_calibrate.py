@@ -102,31 +102,37 @@ async def test_auto_refreshes_what_makes_scores_better(
     await store(mongo_settings, surer)
     unknown = f"{packaged.model_version}+cal-01234567"
     await store(mongo_settings, sure_of_itself(7, name="unknown", model_version=unknown))
-    await store(mongo_settings, sure_of_itself(49, name="other", model_version="other"))
+    other = add_model(tmp_path, "other", learnt=[])
+    await store(mongo_settings, sure_of_itself(49, name="other", model_version=other))
+    await store(mongo_settings, sure_of_itself(51, name="gone", model_version="gone@0123456789ab"))
 
     first, second = [json.loads((await calibrate("--auto", "--json")).stdout) for _ in range(2)]
 
-    skipped, few, refreshed = sorted(first["models"], key=lambda each: each["images"])
+    skipped, few, gone, refreshed = sorted(first["models"], key=lambda each: each["images"])
     assert (skipped["model_version"], skipped["images"]) == (unknown, 7)
     assert skipped["outcome"].startswith("skipped: the calibration is isotonic or not known")
     assert (few["calibration"], few["outcome"]) == (None, "49 annotated images; 50 are needed")
+    assert (gone["model_version"], gone["calibration"]) == ("gone@0123456789ab", None)
+    assert "not recorded what it was trained on" in gone["outcome"]
     assert (refreshed["images"], refreshed["model_version"]) == (300, packaged.model_version)
     assert refreshed["calibration"] == json.loads((tmp_path / FILE).read_text())["calibrations"][0]
     assert refreshed["calibration"]["ece_after"] < 0.1
-    assert [each["calibration"] for each in second["models"]] == [None] * 3
+    assert [each["calibration"] for each in second["models"]] == [None] * 4
 
 
 async def test_what_a_model_has_learnt_does_not_calibrate_it(
     mongo_settings: MongoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OCR_MODELS", str(tmp_path / "models"))
-    version, other = "lines@0123456789ab+onnxruntime-f32", "old@0123456789ab+onnxruntime-f32"
+    learnt = [document("learnt-" + str(n), 0.5, "a", "a") for n in range(90)]
+    hashes = [each["sha256"] for each in learnt]
+    version = add_model(tmp_path / "models", "lines", learnt=hashes)
+    other = add_model(tmp_path / "models", "old", learnt=None)
     documents = sure_of_itself(300, model_version=version)
-    learnt = [document("learnt-" + str(n), 0.5, "a", "a", model_version=version) for n in range(90)]
+    for each in learnt:
+        each["prediction"]["model_version"] = version
     unrecorded = sure_of_itself(100, name="old", model_version=other)
     await store(mongo_settings, [*documents, *learnt, *unrecorded])
-    add_model(tmp_path / "models", "lines", learnt=[each["sha256"] for each in learnt])
-    add_model(tmp_path / "models", "old", learnt=None)
     out = tmp_path / "calibration.json"
 
     told = json.loads((await calibrate("--out", str(out), "--json")).stdout)
@@ -179,15 +185,17 @@ async def test_fit_at_a_bound_is_refused_and_writes_nothing(
 
 
 async def test_only_annotated_scores_of_the_model_itself_count(
-    mongo_settings: MongoSettings, tmp_path: Path
+    mongo_settings: MongoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OCR_MODELS", str(tmp_path / "models"))
+    other = add_model(tmp_path / "models", "other", learnt=[])
     await store(mongo_settings, sure_of_itself(60))
     await store(
         mongo_settings, sure_of_itself(99, name="cal", model_version=f"{VERSION}+cal-01234567")
     )
     await store(mongo_settings, sure_of_itself(99, name="unread", quality="unreadable"))
     await store(mongo_settings, sure_of_itself(99, name="gone", status="removed"))
-    await store(mongo_settings, sure_of_itself(55, name="other", model_version="other"))
+    await store(mongo_settings, sure_of_itself(55, name="other", model_version=other))
     await store(mongo_settings, [document("blank", 0.0, "", "été")])
     await store(mongo_settings, [{"_id": "raw/new.png", "status": "predicted", "annotation": None}])
     copies = [{**each, "_id": f"{each['_id']}.copy"} for each in sure_of_itself(60)]
@@ -198,9 +206,9 @@ async def test_only_annotated_scores_of_the_model_itself_count(
     assert json.loads(out.read_text())["n"] == 60
     assert f"99 images of {VERSION}+cal-01234567 skipped" in " ".join(shown.split())
 
-    await calibrate("--out", str(out), "--model-version", "other")
+    await calibrate("--out", str(out), "--model-version", other)
     calibration = json.loads(out.read_text())
-    assert (calibration["n"], calibration["model_version"]) == (55, "other")
+    assert (calibration["n"], calibration["model_version"]) == (55, other)
 
 
 @pytest.mark.parametrize(

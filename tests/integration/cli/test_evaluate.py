@@ -107,18 +107,22 @@ async def test_what_a_model_has_learnt_does_not_measure_it(
 ) -> None:
     monkeypatch.setenv("OCR_MODELS", str(tmp_path))
     learnt = (await collected.document("Wikipedia.png"))["sha256"]
-    add_model(tmp_path, "fake-0", learnt=[learnt])
-    add_model(tmp_path, "fake-1", learnt=None)
+    known, page = add_model(tmp_path, "lines", learnt=[learnt]), tmp_path / "page.html"
+    unknown = add_model(tmp_path, "old", learnt=None)
+    for right, version in (("industrie", known), ("Wikipedia", known), ("two words", unknown)):
+        read = prediction(right, version=version, score=0.5)
+        await collected.set(f"{right}.png", prediction=read)
 
-    now = await answer("evaluate")
-    before = await answer("evaluate", "--model-version", "fake-0")
-    asked = await answer("evaluate", "--model-version", "fake-0", "--part", "train")
+    every = await answer("evaluate", "--html", page)
+    own = await answer("evaluate", "--model-version", known)
+    asked = await answer("evaluate", "--model-version", known, "--part", "train")
 
-    assert (now["models"]["last predictions"]["images"], now["left_out"]) == (4, 0)
-    assert (before["models"]["fake-0"]["images"], before["left_out"]) == (2, 1)
+    assert (every["models"]["last predictions"]["images"], every["left_out"]) == (3, 1)
+    assert (own["models"][known]["images"], own["left_out"]) == (1, 1)
     assert asked["left_out"] == 0
-    assert before["unrecorded"] == []
-    assert now["unrecorded"] == ["fake-1"]
+    assert own["unrecorded"] == []
+    assert every["unrecorded"] == ["fake-1", unknown], "no model fake-1 is in the folder"
+    assert all(words in page.read_text() for words in ("1 left out", f"{unknown} may have learnt"))
 
 
 async def test_part_by_source_is_where_the_export_puts_all_copies(

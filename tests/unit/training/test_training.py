@@ -422,3 +422,7 @@ def test_default_engine_learns_a_character_it_never_had(
     assert learnt_by("more", models) == earlier
     (models / "lines" / LEARNT).unlink()
     assert not learnt_by("lines", models).is_complete
+    assert again["is_base_known"]
+    train(export, "--name", "third", "--base", "lines", "--epochs", 1, "--batch", 2)
+    report = (models / "third/report.html").read_text()
+    assert "it is not recorded by which lines the base was trained" in report

@@ -47,6 +47,7 @@ def test_report_first_says_what_went_wrong(
         left_out=0,
         unannotated=0,
         known=0,
+        is_base_known=True,
         before={},
         after={},
     )

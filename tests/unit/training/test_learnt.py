@@ -1,0 +1,49 @@
+"""Records of what made a model: found by name and content, as versions are."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from app.engines.models_folder import CONFIGURATION, LocalModel
+from services.training.learnt import Learnt, learnt_by_version
+from tests.support.models import add_model
+
+
+def test_other_model_of_the_same_name_has_learnt_something_else(tmp_path: Path) -> None:
+    before = add_model(tmp_path, "lines", learnt=["a"])
+    assert learnt_by_version(f"{before}+cal-01234567", tmp_path).images == {"a"}
+    shutil.rmtree(tmp_path / "lines")
+    gone = learnt_by_version(before, tmp_path)
+    now = add_model(tmp_path, "lines", learnt=["b"], characters="b\n")
+
+    assert gone == learnt_by_version(before, tmp_path) == Learnt(is_complete=False)
+    assert learnt_by_version(now, tmp_path) == Learnt(images=frozenset("b"))
+
+
+@pytest.mark.parametrize(
+    ("version", "is_complete"),
+    [
+        ("ppocrv6-small-latin@rapidocr-3.10.0", True),
+        ("ppocrv6-small@rapidocr-3.10.0+onnxruntime-f32+cal-54e40185", True),
+        ("microsoft/trocr-small-handwritten@959398e1e35c-int8", True),
+        ("start@0123456789ab", False),
+        ("1", False),
+        ("", False),
+        ("@", False),
+        (f"{300 * 'x'}@0123456789ab", False),
+    ],
+)
+def test_model_that_is_not_in_the_folder(
+    tmp_path: Path, version: str, *, is_complete: bool
+) -> None:
+    assert learnt_by_version(version, tmp_path) == Learnt(is_complete=is_complete)
+
+
+@pytest.mark.parametrize("suffix", ["", "-int8", "+cal-01234567"])
+def test_checkpoint_without_a_record_was_made_elsewhere(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start" / CONFIGURATION).touch()
+    content = LocalModel("start", tmp_path / "start").content_hash
+
+    assert learnt_by_version(f"start@{content}{suffix}", tmp_path) == Learnt()
