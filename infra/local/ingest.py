@@ -1,30 +1,23 @@
 """Send a list through the pipeline and show the progress."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from io import BytesIO
-from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
-import aiohttp
-from aiohttp import ClientSession, ClientTimeout
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from infra.local.errors import LocalError
-from infra.local.site import FOLDER, LIST_NAME, PAGE_FILE, absolute_list, site_url
+from infra.local.submission import submit, submit_page
 from services.cli.fetcher import polled
 from services.cli.output import counted, plain
-from services.cli.submit import send
 from services.cli.watch import progress_bar
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.mongo import Collection, Database
 from services.common.adapters.page_repository import PageRepository
-from services.common.domain.fetcher_answers import Batch, Item, ListRequest, Submission
+from services.common.domain.fetcher_answers import Batch, Item, Submission
 from services.common.domain.page import PAGES_BUCKET
 from services.common.domain.page_document import PageDocument
 from services.segmenter.provenance import rendered_key
@@ -33,8 +26,6 @@ POLL_SECONDS = 0.2
 FETCH_STALLED_SECONDS = 900.0
 """Longer than the longest retry delay of an item."""
 IDS_AT_ONCE = 500
-MAX_LIST_BYTES = 64 * 1024 * 1024
-LIST_TIMEOUT_SECONDS = 60.0
 
 Follow = Callable[[Collection, list[str], str], Awaitable[frozenset[str]]]
 """Waits for documents, and returns those that do not come."""
@@ -42,10 +33,6 @@ Follow = Callable[[Collection, list[str], str], Awaitable[frozenset[str]]]
 
 class StalledError(LocalError):
     """There was no progress for a long time."""
-
-
-class ListError(LocalError):
-    """The list can't be read."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +91,8 @@ async def ingest(
         StalledError: The fetches made no progress for a long time.
     """
     begin = datetime.now(UTC)
-    submission = await _submit(source, samples_port, fetcher)
-    of_page = await _submit_page(fetcher) if source is None else None
+    submission = await submit(source, samples_port, fetcher)
+    of_page = await submit_page(fetcher) if source is None else None
     with progress_bar(console) as bar:
         batch = await _follow_fetches(fetcher, submission.batch_id, bar)
         items = [item async for item in fetcher.items(submission.batch_id)]
@@ -145,66 +132,6 @@ def page_id(key: str) -> str:
 def document_id(key: str) -> str:
     """Return the id of an object's document."""
     return f"raw/{key}"
-
-
-async def _submit(source: str | None, samples_port: int, fetcher: FetcherClient) -> Submission:
-    if source is None:
-        content = (FOLDER / LIST_NAME).read_text()
-        made = absolute_list(content, site_url(samples_port, "")).encode()
-        return await fetcher.submit_file(
-            BytesIO(made),
-            file_name="samples.csv",
-            request=ListRequest(name="bundled samples"),
-            idempotency_key=_key_of(made),
-        )
-    if is_address(source):
-        content_bytes, file_name = await _downloaded(source)
-        request = ListRequest(name=source)
-        return await fetcher.submit_file(
-            BytesIO(content_bytes), file_name=file_name, request=request
-        )
-    return await send(fetcher, source, ListRequest(name=Path(source).name))
-
-
-async def _submit_page(fetcher: FetcherClient) -> Submission:
-    request, content = ListRequest(name="bundled page", pages=True), PAGE_FILE.read_bytes()
-    return await fetcher.submit_file(
-        BytesIO(content),
-        file_name=PAGE_FILE.name,
-        request=request,
-        idempotency_key=_key_of(content),
-    )
-
-
-def _key_of(content: bytes) -> str:
-    """Return the key by which each start submits the same batch, until its content changes."""
-    return f"bundled-{hashlib.sha256(content).hexdigest()}"
-
-
-def is_address(source: str) -> bool:
-    """Whether a list is a URL."""
-    return source.startswith(("http://", "https://"))
-
-
-async def _downloaded(address: str) -> tuple[bytes, str]:
-    """Download a list; return it with a file name that implies its format."""
-    timeout = ClientTimeout(total=LIST_TIMEOUT_SECONDS)
-    try:
-        async with (
-            ClientSession(timeout=timeout, raise_for_status=True) as session,
-            session.get(address) as response,
-        ):
-            content = await response.content.read(MAX_LIST_BYTES + 1)
-            while len(content) <= MAX_LIST_BYTES and (more := await response.content.read(65536)):
-                content += more
-            is_table = response.content_type == "text/csv"
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        reason = str(error) or "no answer in time"
-        raise ListError(f"the list at {address} can't be downloaded: {reason}") from error
-    if len(content) > MAX_LIST_BYTES:
-        raise ListError(f"the list at {address} is larger than {MAX_LIST_BYTES} bytes")
-    name = PurePosixPath(urlsplit(address).path).name
-    return content, name if "." in name else f"list.{'csv' if is_table else 'txt'}"
 
 
 async def _follow_fetches(fetcher: FetcherClient, batch_id: str, bar: Progress) -> Batch:

@@ -16,13 +16,14 @@ from rich.text import Text
 
 from infra.local import report, services
 from infra.local.errors import LocalError
-from infra.local.ingest import Ingested, ingest, is_address
+from infra.local.ingest import Ingested, ingest
 from infra.local.install import install_missing
 from infra.local.monitoring import monitoring_programs
 from infra.local.ports import check_ports_free
 from infra.local.servers import Home, url_of
 from infra.local.settings import LocalSettings, Ports
 from infra.local.stack import DATABASE, Addresses, addresses_of, open_servers
+from infra.local.submission import is_address
 from infra.local.supervisor import Program, Supervisor
 from services.cli.errors import CommandError
 from services.cli.fetcher import open_fetcher
