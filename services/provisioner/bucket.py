@@ -50,17 +50,9 @@ async def set_up_bucket(
             },
         )
         if notification_arn is not None:
+            rules = _rules(notification_arn, targets)
             await client.put_bucket_notification_configuration(
-                Bucket=bucket,
-                NotificationConfiguration={
-                    "QueueConfigurations": [
-                        _rule(arn, prefix)
-                        for arn, prefixes in zip(
-                            names_of(notification_arn, targets), prefixes_of(targets), strict=True
-                        )
-                        for prefix in prefixes
-                    ]
-                },
+                Bucket=bucket, NotificationConfiguration={"QueueConfigurations": rules}
             )
         if kept_days is not None:
             expiry: LifecycleRuleTypeDef = {
@@ -72,6 +64,12 @@ async def set_up_bucket(
             await client.put_bucket_lifecycle_configuration(
                 Bucket=bucket, LifecycleConfiguration={"Rules": [expiry]}
             )
+
+
+def _rules(arn: str, targets: int) -> "list[QueueConfigurationTypeDef]":
+    """Return a rule for each prefix of each target."""
+    shared = zip(names_of(arn, targets), prefixes_of(targets), strict=True)
+    return [_rule(name, prefix) for name, prefixes in shared for prefix in prefixes]
 
 
 def _rule(arn: str, prefix: str) -> "QueueConfigurationTypeDef":

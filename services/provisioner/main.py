@@ -21,7 +21,7 @@ from tenacity import (
 )
 
 from services.common.adapters.mongo import Database, open_database
-from services.common.adapters.object_store import open_object_store, sibling
+from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.repository import TYPES, schema_of
 from services.common.domain.errors import PipelineError, UnavailableError
 from services.common.runtime.logs import configure_logging
@@ -65,29 +65,9 @@ async def provision(
     async with open_object_store(s3) as store, open_database(mongo) as database:
         steps: dict[str, Step] = {
             "queues and their users": partial(apply_definitions, management, definitions),
-            "bucket": partial(
-                set_up_bucket,
-                store,
-                notification_arn=settings.notification_arn,
-                targets=settings.notification_targets,
-            ),
-            "bucket of pages": partial(
-                set_up_bucket,
-                sibling(store, s3.pages_bucket),
-                notification_arn=settings.pages_notification_arn,
-            ),
-            "bucket of submitted files": partial(
-                set_up_bucket,
-                sibling(store, s3.submitted_bucket),
-                kept_days=settings.submitted_kept_days,
-            ),
+            **_steps_of_buckets(settings, s3, store),
             "buckets' users": partial(asyncio.to_thread, apply_store_users, s3, users),
-            "indexes": database.create_indexes,
-            **{
-                f"schema of {each}": partial(database.require_schema, each, schema_of(each))
-                for each in TYPES
-            },
-            "documents of earlier versions": partial(_migrate, database),
+            **_steps_of_database(database),
         }
         if settings.mongo_users:
             steps["MongoDB's users"] = partial(apply_database_users, database, users)
@@ -101,6 +81,40 @@ async def provision(
                 with attempt:
                     await step()
             log.info("servers set up", step=name)
+
+
+def _steps_of_buckets(
+    settings: ProvisionerSettings, s3: S3Settings, store: ObjectStore
+) -> dict[str, Step]:
+    return {
+        "bucket": partial(
+            set_up_bucket,
+            store,
+            notification_arn=settings.notification_arn,
+            targets=settings.notification_targets,
+        ),
+        "bucket of pages": partial(
+            set_up_bucket,
+            sibling(store, s3.pages_bucket),
+            notification_arn=settings.pages_notification_arn,
+        ),
+        "bucket of submitted files": partial(
+            set_up_bucket,
+            sibling(store, s3.submitted_bucket),
+            kept_days=settings.submitted_kept_days,
+        ),
+    }
+
+
+def _steps_of_database(database: Database) -> dict[str, Step]:
+    return {
+        "indexes": database.create_indexes,
+        **{
+            f"schema of {each}": partial(database.require_schema, each, schema_of(each))
+            for each in TYPES
+        },
+        "documents of earlier versions": partial(_migrate, database),
+    }
 
 
 async def _migrate(database: Database) -> None:
