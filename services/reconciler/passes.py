@@ -1,7 +1,7 @@
 """Make passes over the buckets: connect to the servers, and leave out what is parked."""
 
-from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import Unpack
 
 import structlog
 
@@ -14,9 +14,8 @@ from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, PAGE_QUEU
 from services.common.domain.errors import PipelineError
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.runtime.settings import AmqpSettings
-from services.reconciler.compare import WHOLE, Part
 from services.reconciler.settings import ReconcilerSettings
-from services.reconciler.walk import Documents, Parked, PassReport, Reconciler
+from services.reconciler.walk import Documents, Parked, PassOptions, PassReport, Reconciler
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -31,10 +30,8 @@ async def compare_buckets(
     pages_bucket: str,
     database: Database,
     amqp: AmqpSettings,
-    part: Part = WHOLE,
     is_dry_run: bool = False,
-    allows_gone: bool = False,
-    on_progress: Callable[[PassReport], None] = lambda _: None,
+    **options: Unpack[PassOptions],
 ) -> PassReport:
     """Make a pass of the bucket of images and one of the bucket of pages.
 
@@ -53,10 +50,8 @@ async def compare_buckets(
             images=documents,
             amqp=amqp,
             queues=queues,
-            part=part,
             is_dry_run=is_dry_run,
-            allows_gone=allows_gone,
-            on_progress=on_progress,
+            **options,
         )
     return done
 
@@ -68,10 +63,8 @@ async def make_pass(
     images: Documents,
     amqp: AmqpSettings,
     queues: Queues,
-    part: Part = WHOLE,
     is_dry_run: bool = False,
-    allows_gone: bool = False,
-    on_progress: Callable[[PassReport], None] = lambda _: None,
+    **options: Unpack[PassOptions],
 ) -> PassReport:
     """Connect to RabbitMQ and run one pass.
 
@@ -92,9 +85,7 @@ async def make_pass(
             publisher=publisher,
             queues=queues,
             settings=settings,
-            part=part,
-            allows_gone=allows_gone,
-            on_progress=on_progress,
+            **options,
         )
         return await reconciler.run(parked)
 

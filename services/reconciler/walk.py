@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypedDict, Unpack
 
 import structlog
 
@@ -72,6 +73,17 @@ class PassReport:
         )
 
 
+class PassOptions(TypedDict, total=False):
+    """Options of a pass."""
+
+    part: Part
+    """Keys to compare; all by default."""
+    allows_gone: bool
+    """Whether a person has confirmed the removals."""
+    on_progress: Callable[[PassReport], None]
+    """Called regularly with the report so far."""
+
+
 class Reconciler:
     """Compares the bucket with its documents and queues missing events.
 
@@ -81,9 +93,7 @@ class Reconciler:
         publisher: Of synthetic events; None: count only (dry run).
         queues: Work and parking queue of images.
         settings: Age limit and pace.
-        part: Keys to compare.
-        allows_gone: Whether a person has confirmed the removals.
-        on_progress: Called regularly with the report so far.
+        options: Of the pass.
     """
 
     def __init__(
@@ -94,20 +104,18 @@ class Reconciler:
         publisher: Publisher | None,
         queues: Queues,
         settings: ReconcilerSettings,
-        part: Part = WHOLE,
-        allows_gone: bool = False,
-        on_progress: Callable[[PassReport], None] = lambda _: None,
+        **options: Unpack[PassOptions],
     ) -> None:
         self._store = store
         self._images = images
         self._publisher = publisher
         self._queues = queues
         self._settings = settings
-        self._part = part
-        self._allows_gone = allows_gone
+        self._part = options.get("part", WHOLE)
+        self._allows_gone = options.get("allows_gone", False)
         self._gone: list[Pair] = []
         """Missing objects found by a pass, up to the limit of removals."""
-        self._on_progress = on_progress
+        self._on_progress: Callable[[PassReport], None] = options.get("on_progress", lambda _: None)
 
     async def run(self, parked: Parked) -> PassReport:
         """Run one pass; it can be cancelled and repeated at any time.
