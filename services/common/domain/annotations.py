@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -132,6 +132,26 @@ def to_annotation(
     )
     known_too = {"origin": origin, "how": how}
     return annotation.having(**{name: value for name, value in known_too.items() if value})
+
+
+def how_given(annotation: Annotation, shown: Iterable[str], read: Iterable[str]) -> How | None:
+    """Return how a person came to a text.
+
+    Args:
+        annotation: The person's.
+        shown: Predictions that they were shown.
+        read: Texts that models have read in the image.
+
+    Returns:
+        None if they were shown what no model has read here, or have not transcribed the image.
+    """
+    seen = {collapse(as_typed(each)) for each in shown}
+    is_read = seen <= {collapse(as_typed(each)) for each in read}
+    if annotation.quality is not Quality.OK or not is_read:
+        return None
+    if annotation.text in seen:
+        return How.ACCEPTED
+    return How.CORRECTED if any(seen) else How.TRANSCRIBED
 
 
 def given_annotation(text: str, *, batch: str, at: datetime, how: str | None = None) -> Annotation:

@@ -13,7 +13,7 @@ from pydantic import WithJsonSchema
 from typing_extensions import override
 
 from services.common.domain.annotation_history import Annotations
-from services.common.domain.annotations import Outcome, Replaces, as_typed, collapse, is_same
+from services.common.domain.annotations import Outcome, Replaces, how_given, is_same
 from services.common.domain.details import ERASED
 from services.common.domain.double_reading import READ_TWICE, DoubleReading, DoubleState, is_chosen
 from services.common.domain.page import PageOfLine
@@ -22,9 +22,7 @@ from services.common.domain.records import (
     EMPTY_IF_NULL,
     Annotation,
     Confirmation,
-    How,
     Prediction,
-    Quality,
     required,
 )
 from services.common.domain.stored_object import Count, StoredObject
@@ -296,23 +294,10 @@ class ImageDocument(StoredObject):
         return Decision(Outcome.WRITTEN, self._annotated(annotations, double))
 
     def _with_how(self, annotation: Annotation, shown: Sequence[str] | None) -> Annotation:
-        how = None if shown is None else self._how(annotation, shown)
+        # The prediction may have changed since: then the one that they saw is in the history
+        read = [*self.history, *([self.prediction] if self.prediction else [])]
+        how = None if shown is None else how_given(annotation, shown, [each.text for each in read])
         return annotation.having(how=how) if how else annotation
-
-    def _how(self, annotation: Annotation, shown: Sequence[str]) -> How | None:
-        """Return how a person came to a text; None: they were shown what no model has read here.
-
-        The prediction may have changed since: then the one that they saw is in the history.
-        """
-        if annotation.quality is not Quality.OK:
-            return None
-        readings = [*self.history, *([self.prediction] if self.prediction else [])]
-        seen = {collapse(as_typed(each)) for each in shown}
-        if not seen <= {collapse(as_typed(each.text)) for each in readings}:
-            return None
-        if annotation.text in seen:
-            return How.ACCEPTED
-        return How.CORRECTED if any(seen) else How.TRANSCRIBED
 
     def _annotated(self, annotations: Annotations, double: DoubleReading | None) -> Self:
         after = self.having(annotation=annotations.current)
