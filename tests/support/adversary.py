@@ -49,6 +49,16 @@ def strict_settings(*, patient: bool = True, **changes: Any) -> DownloadSettings
     return DownloadSettings(**(values | changes))
 
 
+def loopback_settings(**changes: Any) -> DownloadSettings:
+    """Return settings by which all addresses of this machine, and no others, can be reached."""
+    values: dict[str, Any] = {
+        "allowed_private_networks": (ip_network("127.0.0.0/8"),),
+        "max_item_bytes": LIMIT_BYTES,
+        "max_redirects": 3,
+    }
+    return DownloadSettings(**(values | changes))
+
+
 async def outcome(downloader: Downloader, url: str) -> str:
     """Fetch a URL; return the code of what became of it: ``image`` where it is one."""
     try:
@@ -121,7 +131,7 @@ def silence_after(start: bytes) -> Behaviour:
     return behave
 
 
-def drip(start: bytes, piece: bytes) -> Behaviour:
+def drip(start: bytes, piece: bytes, *, seconds: float = 0.1) -> Behaviour:
     """Send a piece again and again, each just before patience ends."""
 
     async def behave(writer: asyncio.StreamWriter) -> None:
@@ -129,22 +139,14 @@ def drip(start: bytes, piece: bytes) -> Behaviour:
         while True:
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(seconds)
 
     return behave
 
 
 def flood(start: bytes, piece: bytes) -> Behaviour:
     """Send a piece again and again, as fast as it goes."""
-
-    async def behave(writer: asyncio.StreamWriter) -> None:
-        writer.write(start)
-        while True:
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0)
-
-    return behave
+    return drip(start, piece, seconds=0)
 
 
 def reset_after(start: bytes) -> Behaviour:

@@ -1,18 +1,15 @@
 """``docreco evaluate`` against a real store and database, and a real engine."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.splits import parse_split
 from tests.support.datasets import (
     STORED_AT,
     Collected,
     answer,
     docreco,
-    open_collected,
     prediction,
 )
 from tests.support.images import line_image
@@ -20,27 +17,24 @@ from tests.support.models import add_model
 
 
 @pytest.fixture
-async def collected(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Collected]:
+async def collected(collected: Collected) -> Collected:
     """Three annotated images that two model versions have read, and two that do not count."""
-    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
-        for right, read, before in (
-            ("industrie", "industrie", "industry"),
-            ("Wikipedia", "Wikipedla", "Wlklpedla"),
-            ("two words", "two words", "tw0 words"),
-        ):
-            await collected.add(
-                f"{right}.png",
-                read,
-                right=right,
-                urls=("https://a.example/1",),
-                content=line_image(right),
-                history=[prediction(before, version="fake-0", score=0.5)],
-            )
-        await collected.add("new.png", "new", right="new", urls=("https://b.example/1",))
-        await collected.add("unknown.png", "unknown")
-        yield collected
+    for right, read, before in (
+        ("industrie", "industrie", "industry"),
+        ("Wikipedia", "Wikipedla", "Wlklpedla"),
+        ("two words", "two words", "tw0 words"),
+    ):
+        await collected.add(
+            f"{right}.png",
+            read,
+            right=right,
+            urls=("https://a.example/1",),
+            content=line_image(right),
+            history=[prediction(before, version="fake-0", score=0.5)],
+        )
+    await collected.add("new.png", "new", right="new", urls=("https://b.example/1",))
+    await collected.add("unknown.png", "unknown")
+    return collected
 
 
 async def test_last_predictions_are_measured(collected: Collected) -> None:

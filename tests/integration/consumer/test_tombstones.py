@@ -1,6 +1,5 @@
 """Annotations come back with their bytes: on MinIO's own events, with the real consumer."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -8,8 +7,8 @@ import pytest
 
 from services.common.adapters.forgotten import Forgotten, Tombstones
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, Document, open_database
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.mongo import Database, Document
+from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.adapters.synthetic_events import INFERRED, ORIGIN_HEADER, removed_notification
@@ -17,12 +16,10 @@ from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import to_annotation
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.domain.records import Annotation
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings
 from services.erasure.removal import find_targets, prove, remove
-from services.provisioner.bucket import set_up_bucket
 from tests.factories import document
-from tests.support.indexing import indexing, open_event_queues
-from tests.support.ocr_api import scripted_ocr_api
+from tests.support.indexing import Start
 from tests.support.waiting import eventually
 
 
@@ -57,23 +54,9 @@ class Site:
 
 
 @pytest.fixture
-async def site(
-    s3_settings: S3Settings,
-    notification_arn: str,
-    mongo_settings: MongoSettings,
-    amqp_settings: AmqpSettings,
-) -> AsyncIterator[Site]:
-    async with (
-        open_event_queues(amqp_settings) as queues,
-        open_object_store(s3_settings) as store,
-        open_database(mongo_settings) as database,
-        scripted_ocr_api() as ocr_api,
-    ):
-        await set_up_bucket(store, notification_arn=notification_arn)
-        async with indexing(
-            ocr_api, store=store, database=database, amqp=amqp_settings, queues=queues
-        ):
-            yield Site(store, database, amqp_settings, queues)
+async def site(start: Start, amqp_settings: AmqpSettings, queues: Queues) -> Site:
+    running = await start()
+    return Site(running.store, running.database, amqp_settings, queues)
 
 
 async def test_annotation_of_a_deleted_image_comes_back_with_it(site: Site) -> None:

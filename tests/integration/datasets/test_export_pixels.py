@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 
@@ -10,9 +9,8 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.manifest import Format
-from tests.support.datasets import Collected, answer, open_collected
+from tests.support.datasets import Collected, answer
 from tests.support.images import line_image, readable_images
 
 ODD = {
@@ -24,16 +22,13 @@ ODD = {
 
 
 @pytest.fixture
-async def collected(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Collected]:
+async def collected(collected: Collected) -> Collected:
     """Four images that are rewritten, and one that is not."""
-    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
-        for key, (_, name) in ODD.items():
-            content = readable_images("image")[name]
-            await collected.add(key, "image", right="image", content=content)
-        await collected.add("plain.jpg", "image", right="image", content=plain())
-        yield collected
+    for key, (_, name) in ODD.items():
+        content = readable_images("image")[name]
+        await collected.add(key, "image", right="image", content=content)
+    await collected.add("plain.jpg", "image", right="image", content=plain())
+    return collected
 
 
 def plain() -> bytes:

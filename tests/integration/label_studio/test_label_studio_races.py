@@ -10,32 +10,22 @@ from pydantic import HttpUrl, SecretStr
 from typing_extensions import override
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.runtime.settings import MongoSettings, S3Settings
 from services.label_studio.client import LabelStudio, open_label_studio
 from services.label_studio.pull import Pull, PullReport
 from services.label_studio.push import Push, SyncAction
 from services.label_studio.settings import LabelStudioSettings
 from services.label_studio.tasks import Addresses
-from tests.support.datasets import Collected, open_collected
-from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
+from tests.support.datasets import Collected
+from tests.support.label_studio import TOKEN, Json, LabelStudioFake
 from tests.support.review import known
 
 PROJECT = 1
 
 
 @pytest.fixture
-async def collected(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Collected]:
-    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
-        await collected.add("a.png", "line")
-        yield collected
-
-
-@pytest.fixture
-async def studio() -> AsyncIterator[LabelStudioFake]:
-    async with open_label_studio_fake() as studio:
-        yield studio
+async def collected(collected: Collected) -> Collected:
+    await collected.add("a.png", "line")
+    return collected
 
 
 def settings_of(studio: LabelStudioFake) -> LabelStudioSettings:

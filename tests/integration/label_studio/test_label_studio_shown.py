@@ -1,11 +1,8 @@
 """Only images that browsers show as the OCR API reads them become tasks in Label Studio."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
-from services.common.runtime.settings import MongoSettings, S3Settings
-from tests.support.datasets import Collected, answer, docreco, open_collected, prediction
+from tests.support.datasets import Collected, answer, docreco, prediction
 from tests.support.images import differing_images, readable_images
 from tests.support.label_studio import LabelStudioFake
 
@@ -14,15 +11,12 @@ NOT_SHOWN = ("tiff", "bmp", "cmyk jpeg", "transparent paper", "16 bits", "animat
 
 
 @pytest.fixture
-async def collected(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Collected]:
-    async with open_collected(s3_settings, mongo_settings, monkeypatch) as collected:
-        images = readable_images("image") | differing_images("image")
-        for number, name in enumerate((*NOT_SHOWN, *SHOWN)):  # the worst are not shown
-            read = prediction("image", score=number / 100)
-            await collected.add(name, "image", content=images[name], prediction=read)
-        yield collected
+async def collected(collected: Collected) -> Collected:
+    images = readable_images("image") | differing_images("image")
+    for number, name in enumerate((*NOT_SHOWN, *SHOWN)):  # the worst are not shown
+        read = prediction("image", score=number / 100)
+        await collected.add(name, "image", content=images[name], prediction=read)
+    return collected
 
 
 def keys(studio: LabelStudioFake) -> list[str]:

@@ -1,10 +1,8 @@
 """A bucket or a database that is empty or an older copy, as the reconciler finds it."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from pydantic import JsonValue
 
 from services.common.adapters.image_repository import ImageRepository
@@ -18,24 +16,15 @@ from services.common.domain.provenance import (
     Provenance,
     to_metadata,
 )
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.jobs import Job
 from services.fetcher.sources.addresses import member_url
 from services.reconciler.compare import State
-from tests.support.reconciling import Site, found, open_site
+from tests.support.reconciling import Site, found
 from tests.support.waiting import eventually
 
 COUNT = 100
 FETCHED_AT = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-
-
-@pytest.fixture
-async def site(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
-) -> AsyncIterator[Site]:
-    async with open_site(s3_settings, mongo_settings, amqp_settings) as site:
-        yield site
 
 
 async def fill(site: Site, *, annotated: bool = True) -> None:

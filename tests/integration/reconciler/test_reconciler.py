@@ -1,7 +1,6 @@
 """The reconciler on a real bucket, real queues and real documents, with the real consumer."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,22 +14,14 @@ from services.common.adapters.synthetic_events import (
     stored_notification,
 )
 from services.common.domain.provenance import Provenance
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import S3Settings
 from services.reconciler import passes
 from services.reconciler.compare import Part, State
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.uploads import queue_uploads
-from tests.support.reconciling import Site, found, open_site
+from tests.support.reconciling import Site, found
 from tests.support.waiting import eventually
-
-
-@pytest.fixture
-async def site(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
-) -> AsyncIterator[Site]:
-    async with open_site(s3_settings, mongo_settings, amqp_settings) as site:
-        yield site
 
 
 async def test_bucket_from_before_the_pipeline_is_indexed_with_its_sources(site: Site) -> None:

@@ -1,9 +1,6 @@
 """The downloader against web servers on loopback, well-behaved and not."""
 
 import socket
-from collections.abc import AsyncIterator
-from ipaddress import ip_network
-from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -16,36 +13,18 @@ from services.common.download.errors import (
     FailedDownloadError,
     RefusedDownloadError,
 )
-from services.common.download.settings import DownloadSettings
-from tests.support.adversary import Names, failure
+from tests.support.adversary import LIMIT_BYTES, Names, failure, loopback_settings
 from tests.support.web import WebSite, open_raw_server
-
-LIMIT = 64 * 1024
-
-
-def settings(**changes: Any) -> DownloadSettings:
-    values: dict[str, Any] = {
-        "allowed_private_networks": (ip_network("127.0.0.0/8"),),
-        "max_item_bytes": LIMIT,
-        "max_redirects": 3,
-    }
-    return DownloadSettings(**(values | changes))
-
-
-@pytest.fixture
-async def downloader() -> AsyncIterator[Downloader]:
-    async with open_downloader(settings(), connections=8) as downloader:
-        yield downloader
 
 
 async def test_body_arrives_whole_with_what_the_host_calls_it(
     site: WebSite, downloader: Downloader
 ) -> None:
-    url = site.add_body("/a b", b"x" * LIMIT, content_type="text/html")
+    url = site.add_body("/a b", b"x" * LIMIT_BYTES, content_type="text/html")
 
     download = await downloader.get(url.replace(" ", "%20"))
 
-    assert download.content == b"x" * LIMIT
+    assert download.content == b"x" * LIMIT_BYTES
     assert (download.http_status, download.content_type) == (200, "text/html")
 
 
@@ -59,7 +38,7 @@ async def test_host_is_told_who_asks_and_no_cookie_is_ever_sent(site: WebSite) -
         return response
 
     url = site.add("/", handle)
-    named = settings(user_agent="robot/1", contact="https://us.test/robot")
+    named = loopback_settings(user_agent="robot/1", contact="https://us.test/robot")
     async with open_downloader(named, connections=1) as downloader:
         await downloader.get(url)
         await downloader.get(url)
@@ -139,7 +118,7 @@ async def test_proxy_of_the_environment_is_not_used(
     site: WebSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    async with open_downloader(settings(), connections=1) as downloader:
+    async with open_downloader(loopback_settings(), connections=1) as downloader:
         assert (await downloader.get(site.add_body("/a", b"x"))).content == b"x"
 
 
@@ -199,7 +178,9 @@ async def test_redirect_loop_ends(site: WebSite, downloader: Downloader) -> None
 async def test_name_with_only_forbidden_addresses_is_refused() -> None:
     resolver = Names({"name.test": [["10.0.0.1", "192.168.0.1", "169.254.169.254"]]})
     with capture_logs() as logs:
-        async with open_downloader(settings(), connections=2, resolver=resolver) as downloader:
+        async with open_downloader(
+            loopback_settings(), connections=2, resolver=resolver
+        ) as downloader:
             error = await failure(downloader, "http://name.test/")
 
     assert error.code == "forbidden_address"
@@ -211,7 +192,7 @@ async def test_name_with_only_forbidden_addresses_is_refused() -> None:
 async def test_refused_connection_to_an_allowed_network_names_no_address() -> None:
     port = pick_free_ports().fetcher_port
     resolver = Names({"name.test": [["127.0.0.1", "127.0.0.2"]]})
-    async with open_downloader(settings(), connections=2, resolver=resolver) as downloader:
+    async with open_downloader(loopback_settings(), connections=2, resolver=resolver) as downloader:
         error = await failure(downloader, f"http://name.test:{port}/")
 
     assert error.code == "connection_failed"
@@ -226,7 +207,7 @@ async def test_name_that_does_not_exist_is_final_and_a_silent_name_server_is_not
     number: int, kind: type[Exception]
 ) -> None:
     resolver = Names({"name.test": [socket.gaierror(number, "no answer")]})
-    async with open_downloader(settings(), connections=2, resolver=resolver) as downloader:
+    async with open_downloader(loopback_settings(), connections=2, resolver=resolver) as downloader:
         error = await failure(downloader, "http://name.test/")
 
     assert error.code == "dns_failure"

@@ -1,19 +1,16 @@
 """Asking for news only: ETag, Last-Modified and 304, and what else an answer's headers tell."""
 
-from collections.abc import AsyncIterator
-from ipaddress import ip_network
-
 import pytest
 from aiohttp import web
 
-from services.common.download.client import Downloader, open_downloader
+from services.common.download.client import Downloader
 from services.common.download.errors import (
     FailedDownloadError,
     NotModifiedError,
     RefusedDownloadError,
 )
 from services.common.download.headers import Validators
-from services.common.download.settings import DownloadSettings
+from tests.support.adversary import LIMIT_BYTES
 from tests.support.web import WebSite, open_site
 
 DATE = "Thu, 01 Jan 2026 11:00:00 GMT"
@@ -41,15 +38,6 @@ class Resource:
         headers = {"ETag": self.etag, "Last-Modified": self.last_modified}
         is_known = self.etag in sent.values() or self.last_modified in sent.values()
         return web.Response(status=304 if is_known else 200, body=b"x", headers=headers)
-
-
-@pytest.fixture
-async def downloader() -> AsyncIterator[Downloader]:
-    settings = DownloadSettings(
-        allowed_private_networks=(ip_network("127.0.0.0/8"),), max_item_bytes=1024
-    )
-    async with open_downloader(settings, connections=2) as downloader:
-        yield downloader
 
 
 @pytest.mark.parametrize("etag", ['"strong"', 'W/"weak"'])
@@ -157,9 +145,10 @@ async def test_host_says_how_long_it_wants_to_be_left_alone(
 
 
 async def test_limit_may_be_set_for_one_download(site: WebSite, downloader: Downloader) -> None:
-    url = site.add_body("/a", b"x" * 2048)
+    size = 2 * LIMIT_BYTES
+    url = site.add_body("/a", b"x" * size)
 
-    assert len((await downloader.get(url, max_bytes=2048)).content) == 2048
+    assert len((await downloader.get(url, max_bytes=size)).content) == size
     with pytest.raises(RefusedDownloadError) as caught:
         await downloader.get(url)
     assert caught.value.code == "too_large"

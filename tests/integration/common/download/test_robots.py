@@ -2,8 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from ipaddress import ip_network
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,19 +12,10 @@ from services.common.download.errors import (
     FailedDownloadError,
     RefusedDownloadError,
 )
-from services.common.download.settings import DownloadSettings
-from tests.support.adversary import failure
+from tests.support.adversary import failure, loopback_settings
 from tests.support.web import WebSite, open_site
 
 DISALLOW_ALL = b"User-agent: *\nDisallow: /\n"
-
-
-def settings(**changes: Any) -> DownloadSettings:
-    values: dict[str, Any] = {
-        "allowed_private_networks": (ip_network("127.0.0.0/8"),),
-        "max_redirects": 3,
-    }
-    return DownloadSettings(**(values | changes))
 
 
 @pytest.fixture
@@ -34,12 +23,6 @@ async def site() -> AsyncIterator[WebSite]:
     async with open_site() as site:
         site.add_body("/a.png", b"x")
         yield site
-
-
-@pytest.fixture
-async def downloader() -> AsyncIterator[Downloader]:
-    async with open_downloader(settings(), connections=8) as downloader:
-        yield downloader
 
 
 @pytest.mark.parametrize(
@@ -121,7 +104,9 @@ async def test_host_that_is_silent_about_robots_is_silent(site: WebSite) -> None
 
     site.add("/robots.txt", handle)
 
-    async with open_downloader(settings(idle_timeout_seconds=0.4), connections=1) as downloader:
+    async with open_downloader(
+        loopback_settings(idle_timeout_seconds=0.4), connections=1
+    ) as downloader:
         assert (await failure(downloader, site.url("/a.png"))).code == "timeout"
     assert "/a.png" not in site.hits
 
@@ -232,7 +217,7 @@ async def test_host_without_an_answer_wants_no_delay(downloader: Downloader) -> 
 
 async def test_robots_are_not_asked_for_where_the_setting_says_so(site: WebSite) -> None:
     site.add_body("/robots.txt", DISALLOW_ALL)
-    async with open_downloader(settings(robots="ignore"), connections=1) as downloader:
+    async with open_downloader(loopback_settings(robots="ignore"), connections=1) as downloader:
         assert (await downloader.get(site.url("/a.png"))).content == b"x"
         assert await downloader.delay(site.url("/a.png")) is None
 
@@ -248,7 +233,7 @@ async def test_robots_file_under_way_is_given_up_at_the_end(site: WebSite) -> No
         return web.Response()
 
     site.add("/robots.txt", handle)
-    async with open_downloader(settings(), connections=1) as downloader:
+    async with open_downloader(loopback_settings(), connections=1) as downloader:
         waiting = asyncio.create_task(downloader.get(site.url("/a.png")))
         await asked.wait()
     with pytest.raises(asyncio.CancelledError):

@@ -1,26 +1,14 @@
 """X-Robots-Tag as the downloader obeys it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from ipaddress import ip_network
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import pytest
 from aiohttp import web
 
 from services.common.download.client import Downloader, open_downloader
 from services.common.download.errors import RefusedDownloadError
-from services.common.download.settings import DownloadSettings
+from tests.support.adversary import loopback_settings
 from tests.support.web import WebSite
-
-
-def settings(**changes: Any) -> DownloadSettings:
-    return DownloadSettings(allowed_private_networks=(ip_network("127.0.0.0/8"),), **changes)
-
-
-@pytest.fixture
-async def downloader() -> AsyncIterator[Downloader]:
-    async with open_downloader(settings(), connections=2) as downloader:
-        yield downloader
 
 
 def tagged(*tags: str) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -61,7 +49,7 @@ async def test_stream_of_what_opts_out_of_learning_is_refused(
 
 
 async def test_tag_is_told_where_it_is_not_obeyed(site: WebSite) -> None:
-    async with open_downloader(settings(robots_tag="ignore"), connections=1) as downloader:
+    async with open_downloader(loopback_settings(robots_tag="ignore"), connections=1) as downloader:
         download = await downloader.get(site.add("/t", tagged("noindex", "noai")))
 
     assert download.robots_tag == "noindex, noai"
