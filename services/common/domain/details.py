@@ -148,7 +148,7 @@ def of_export(record: Mapping[str, Any]) -> Details:
 def to_key(name: str) -> str:
     """Return the name of a column as a key, without dots and dollars (special in MongoDB)."""
     name = name.replace("\0", "").strip("\ufeff \t").replace(".", "_").replace("$", "_")
-    return name if _is_text(name) else name.encode(errors="replace").decode()
+    return name if is_text(name) else name.encode(errors="replace").decode()
 
 
 def to_split(value: object) -> Split | None:
@@ -180,12 +180,12 @@ def to_name(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float | date):
         return None
     name = " ".join(str(value).split())
-    return name if 0 < len(name) <= MAX_NAME_LENGTH and _is_text(name) else None
+    return name if 0 < len(name) <= MAX_NAME_LENGTH and is_text(name) else None
 
 
 def to_path(value: object) -> str | None:
     """Return a value as the name of a file or of a collection, or None where it is none."""
-    if not isinstance(value, str) or not value.strip() or not _is_text(value):
+    if not isinstance(value, str) or not value.strip() or not is_text(value):
         return None
     return value if len(value) <= MAX_PATH_LENGTH else None
 
@@ -211,7 +211,7 @@ def to_json(value: object, depth: int = 0) -> JsonValue:
     if isinstance(value, JsonNumber):
         return _number(float(value) if set(value) & set(".eE") or len(value) > 30 else int(value))
     if isinstance(value, str):
-        if not _is_text(value):
+        if not is_text(value):
             raise ValueError("not valid Unicode")
         return value if value.strip() else None
     return _scalar(value)
@@ -257,7 +257,7 @@ def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
     return value
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """Return whether a text can be encoded: JSON may hold lone surrogates."""
     try:
         value.encode()

@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import PurePosixPath
 
 from services.common.domain.annotations import collapse
-from services.common.domain.details import NO_DETAILS, Details
+from services.common.domain.details import NO_DETAILS, Details, is_text
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.lines import detect_encoding, open_lines
 from services.common.domain.tables.names import ImageNames, canonical, without_suffix
@@ -20,7 +20,6 @@ from services.fetcher.sources.archives.export_records import (
 )
 from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError
 from services.fetcher.sources.archives.truth_tables import JSON_LINES, rows_of, sample_of
-from services.fetcher.sources.lists.rows import is_text
 
 MAX_TABLE_BYTES = 32 * 1024 * 1024
 """Limit of a table, which is read as a whole."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
-from services.fetcher.sources.lists.rows import MalformedListError, Rejection, is_text, reject
+from services.common.domain.details import is_text
+from services.fetcher.sources.lists.rows import MalformedListError, Rejection, reject
 
 MAX_NAME_LENGTH = 1000
 """Characters of a member's path, which becomes part of a URL."""

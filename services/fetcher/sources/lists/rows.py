@@ -10,7 +10,7 @@ from services.common.domain.annotations import (
     normalise,
 )
 from services.common.domain.batch import ListRow
-from services.common.domain.details import NO_DETAILS, Details
+from services.common.domain.details import NO_DETAILS, Details, is_text
 from services.common.domain.errors import PermanentError
 from services.common.domain.redaction import hide_secrets
 from services.common.domain.tables.columns import URL_NAMES, Wanted
@@ -137,15 +137,6 @@ def reject(line: int, value: object, code: str, detail: str) -> Rejection:
     if len(text) > SHOWN_VALUE_LENGTH:
         text = f"{text[:SHOWN_VALUE_LENGTH]}…"
     return Rejection(line, text.encode(errors="replace").decode(), code, detail)
-
-
-def is_text(value: str) -> bool:
-    """Return whether ``value`` can be encoded: JSON may hold lone surrogates."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def is_url(cell: str) -> bool:
