@@ -18,13 +18,15 @@ from services.cli.report import write_page
 from services.cli.watch import progress_bar
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.image_filter import ImageFilter, Limits
+from services.common.domain.texts import number_of
 from services.common.runtime.settings import S3Settings
-from services.datasets.evaluation import Part, Reader, Sample, StoredReader, read_annotated
+from services.datasets.evaluation import Part, Reader, Sample, StoredReader, Use, read_annotated
 from services.datasets.grouping import GROUP, Splitting
 from services.datasets.splits import NAMES
 
 if TYPE_CHECKING:
     from services.datasets.quality import Comparison, Quality
+    from services.training.learnt import Learnt
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 LEARNT_PART = "train"
@@ -38,6 +40,17 @@ class Evaluated:
     name: str
     samples: list[Sample]
     unread: int
+
+
+@dataclass
+class Evaluation:
+    """Models on the same images, which all have read and none was trained on."""
+
+    models: list[Evaluated]
+    left_out: int = 0
+    """Images that were left out, as a model was trained on them."""
+    chosen: int = 0
+    """Measured images that a model was chosen by."""
 
 
 @tabular
@@ -72,15 +85,15 @@ async def evaluate(
     names = _models(model_version, engine, against)
     splitting = to_splitting(split, group_by, use_given=use_split, limits=limits)
     which = _part(part, splitting)
-    settings, learnt = S3Settings(), LearntImages()
+    settings, uses = S3Settings(), Uses()
     async with open_object_store(settings) as store, open_images(limits) as images:
         readers = [await _reader(name, store) for name in names]
         where = ImageFilter(limits, bucket=settings.bucket)
         annotated = read_annotated(
-            images, where, readers, which, only_corrected=only_corrected, is_learnt=learnt
+            images, where, readers, which, only_corrected=only_corrected, use_of=uses
         )
-        models, left_out = await _collect(annotated, readers, output.stderr, part)
-    _answer(output, models, left_out, sorted(learnt.unrecorded), html)
+        found = await _collect(annotated, readers, output.stderr, part)
+    _answer(output, found, uses, html)
 
 
 def _models(model_version: str | None, engine: str | None, against: str | None) -> list[str | None]:
@@ -94,26 +107,35 @@ def _models(model_version: str | None, engine: str | None, against: str | None) 
     return [engine or model_version, *([against] if against else [])]
 
 
-class LearntImages:
-    """Images that models of the folder of models were trained on, as far as that is recorded."""
+class Uses:
+    """Look-up of what images were to models of the folder of models, as far as that is recorded."""
 
     def __init__(self) -> None:
-        self.unrecorded: set[str] = set()
-        """Versions of models of which not all is known."""
-        self._known: dict[str, frozenset[str]] = {}
+        self._known: dict[str, Learnt] = {}
         """By model version."""
 
-    def __call__(self, version: str, sha256: str) -> bool:
-        """Whether the model of a version was trained on an image."""
+    def __call__(self, version: str, sha256: str) -> Use:
+        """Return the use of an image for the model of a version."""
         if version not in self._known:
             # Only here: it takes half a second to load
             from services.training.learnt import learnt_by_version  # noqa: PLC0415
 
-            learnt = learnt_by_version(version, ModelsSettings().models)
-            self._known[version] = learnt.images
-            if not learnt.is_complete:
-                self.unrecorded.add(version)
-        return sha256 in self._known[version]
+            self._known[version] = learnt_by_version(version, ModelsSettings().models)
+        learnt = self._known[version]
+        if sha256 in learnt.images:
+            return Use.TRAINING
+        return Use.CHOICE if sha256 in learnt.chosen_by else Use.NONE
+
+    @property
+    def unrecorded(self) -> list[str]:
+        """Versions of models of which not all training is recorded."""
+        return sorted(name for name, each in self._known.items() if not each.is_complete)
+
+    @property
+    def choice_unrecorded(self) -> list[str]:
+        """Further versions, of models of which it is not recorded what chose them."""
+        complete = {name: each for name, each in self._known.items() if each.is_complete}
+        return sorted(name for name, each in complete.items() if not each.is_choice_recorded)
 
 
 def _part(name: str | None, splitting: Splitting) -> Part | None:
@@ -140,76 +162,87 @@ async def _collect(
     readers: Sequence[Reader],
     console: Console,
     part: str | None,
-) -> tuple[list[Evaluated], int]:
-    """Group samples by model, of images that all models have read and none was trained on.
-
-    Returns:
-        The models, and the number of images that were left out as one was trained on them.
-    """
-    models, left_out = [Evaluated(reader.name, [], 0) for reader in readers], 0
+) -> Evaluation:
+    """Group samples by model, of images that all models have read and none was trained on."""
+    found = Evaluation([Evaluated(reader.name, [], 0) for reader in readers])
     with progress_bar(console) as bar:
         task = bar.add_task("reading", total=None, words="")
         async for samples in annotated:
             is_read_by_all = None not in samples
-            if part != LEARNT_PART and any(each is not None and each.is_learnt for each in samples):
-                left_out += 1
+            uses = {each.use for each in samples if each is not None}
+            if part != LEARNT_PART and Use.TRAINING in uses:
+                found.left_out += 1
                 continue
-            for model, sample in zip(models, samples, strict=True):
+            found.chosen += is_read_by_all and Use.CHOICE in uses
+            for model, sample in zip(found.models, samples, strict=True):
                 if sample is None:
                     model.unread += 1
                 elif is_read_by_all:
                     model.samples.append(sample)
             bar.advance(task)
-    if not models[0].samples:
+    if not found.models[0].samples:
         among = f" in {part}" if part else ""
-        learnt = f", {_in_words(left_out)}" if left_out else ""
+        learnt = f", {_in_words(found.left_out)}" if found.left_out else ""
         raise CommandError(
             f"there is no annotated image{among} that was read by "
-            + " and ".join(model.name for model in models)
+            + " and ".join(model.name for model in found.models)
             + learnt,
             status=ExitStatus.REFUSED,
             hint="docreco annotate takes texts from a file; with --part only images of it count.",
         )
-    return models, left_out
+    return found
 
 
 def _in_words(left_out: int) -> str:
     return f"{left_out} left out: a model was trained on them (--part {LEARNT_PART} shows those)"
 
 
-def _answer(
-    output: Output,
-    models: Sequence[Evaluated],
-    left_out: int,
-    unrecorded: Sequence[str],
-    html: Path | None,
-) -> None:
+def _notes(found: Evaluation, uses: Uses) -> list[str]:
+    """Return what else has to be known of the figures."""
+    notes = [_in_words(found.left_out)] if found.left_out else []
+    if found.chosen:
+        notes.append(
+            f"Warning: {found.chosen} of {number_of(len(found.models[0].samples), 'image')} chose "
+            "the weights, the language model and the calibration of a model: it may be worse than "
+            "it seems (--part test measures by others)."
+        )
+    notes += [
+        f"Warning: {name} may have learnt these images: it is not recorded from which ones it "
+        "learnt, or its files are not in the folder of models any longer."
+        for name in uses.unrecorded
+    ]
+    notes += [
+        f"Warning: {name} may have been chosen by these images: that is not recorded, as an "
+        "earlier version trained it."
+        for name in uses.choice_unrecorded
+    ]
+    return notes
+
+
+def _answer(output: Output, found: Evaluation, uses: Uses, html: Path | None) -> None:
     # Imported here, as SciPy takes a second to load
     from services.cli.evaluate_page import evaluation_page  # noqa: PLC0415
     from services.datasets.quality import compare, quality_of  # noqa: PLC0415
 
-    qualities = {model.name: quality_of(model.samples) for model in models}
-    pair = [model.samples for model in models]
+    qualities = {model.name: quality_of(model.samples) for model in found.models}
+    pair = [model.samples for model in found.models]
     comparison = compare(*pair) if len(pair) > 1 and len(pair[0]) > 1 else None
-    words = [_in_words(left_out)] if left_out else []
-    words += [
-        f"Warning: {name} may have learnt these images: it is not recorded from which ones it "
-        "learnt, or its files are not in the folder of models any longer."
-        for name in unrecorded
-    ]
+    notes = _notes(found, uses)
     if html is not None:
-        write_page(html, evaluation_page(qualities, comparison, words))
+        write_page(html, evaluation_page(qualities, comparison, notes))
         output.stderr.print(cell(f"written: {html}"))
-    unread = {model.name: model.unread for model in models}
+    unread = {model.name: model.unread for model in found.models}
     document = {
         "models": {
             name: {**asdict(quality), "unread": unread[name]} for name, quality in qualities.items()
         },
         "comparison": None if comparison is None else asdict(comparison),
-        "left_out": left_out,
-        "unrecorded": unrecorded,
+        "left_out": found.left_out,
+        "chosen": found.chosen,
+        "unrecorded": uses.unrecorded,
+        "choice_unrecorded": uses.choice_unrecorded,
     }
-    output.print(document, *_render(qualities, comparison, unread), *map(cell, words))
+    output.print(document, *_render(qualities, comparison, unread), *map(cell, notes))
 
 
 def _render(

@@ -115,7 +115,7 @@ async def promote(
     output: Output,
 ) -> None:
     """Put a model into service: running APIs pick it up by themselves."""
-    act = _act(by, reason)
+    act, warnings = _act(by, reason), list[str]()
 
     def put(promotions: list[Promotion]) -> list[Promotion]:
         model = _find(name)
@@ -124,6 +124,8 @@ async def promote(
             raise CommandError(problem, status=ExitStatus.REFUSED, hint=CHECK_FIRST.format(name))
         if problem and not reason:
             raise CommandError("--force needs a --reason", status=ExitStatus.REFUSED)
+        if not problem and model.record and model.record.decision:
+            warnings.extend(model.record.decision.warnings)
         promotion = Promotion(
             model=model.name,
             content_hash=model.content_hash,
@@ -134,7 +136,11 @@ async def promote(
 
     promotion = _change(put)
     document = promotion.model_dump(mode="json") if promotion else {}
-    output.print(document, f"{name} is in service. {PICKED_UP}")
+    output.print(
+        {**document, "warnings": warnings},
+        *map(cell, _in_words(warnings)),
+        f"{name} is in service. {PICKED_UP}",
+    )
 
 
 @textual
@@ -222,13 +228,17 @@ def _verdict(decision: Decision) -> list[str]:
     before = decision.against_calibration_error
     return [
         *([left_out] if decision.left_out else []),
-        *(f"Warning: {each}." for each in decision.warnings),
+        *_in_words(decision.warnings),
         f"{number_of(decision.images, 'line')}: CER {decision.against_cer:.1%} before, "
         f"{decision.cer:.1%} after, p = {decision.p_value:.3f}; calibration error "
         f"{'unknown' if before is None else f'{before:.1%}'} before, "
         f"{decision.calibration_error:.1%} after. "
         + (f"Not to be promoted: {'; '.join(decision.problems)}" if decision.problems else "OK"),
     ]
+
+
+def _in_words(warnings: list[str]) -> list[str]:
+    return [f"Warning: {each}." for each in warnings]
 
 
 def _objection(model: _Known, now: Promotion | None) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
 from services.common.adapters.image_repository import ImageRepository
@@ -23,8 +24,17 @@ class Reading(NamedTuple):
     model_version: str
 
 
-IsLearnt = Callable[[str, str], bool]
-"""Whether the model of a version was trained on the image of a SHA-256."""
+class Use(Enum):
+    """Part that an image had in making a model."""
+
+    NONE = auto()
+    CHOICE = auto()
+    """It chose weights and language model, and the calibration was fitted to it."""
+    TRAINING = auto()
+
+
+UseOf = Callable[[str, str], Use]
+"""Use of the image of a SHA-256 for the model of a version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +55,8 @@ class Sample:
     """Of the reference text."""
     how: str = UNKNOWN_HOW
     """Origin of the reference text."""
-    is_learnt: bool = False
-    """Whether the model was trained on it."""
+    use: Use = Use.NONE
+    """For the model."""
 
     @property
     def is_exact(self) -> bool:
@@ -112,7 +122,7 @@ async def read_annotated(
     part: Part | None = None,
     *,
     only_corrected: bool = False,
-    is_learnt: IsLearnt = lambda *_: False,
+    use_of: UseOf = lambda *_: Use.NONE,
 ) -> AsyncIterator[tuple[Sample | None, ...]]:
     """Yield each image whose text a person has written, with what each reader makes of it.
 
@@ -125,7 +135,7 @@ async def read_annotated(
         documents = [image.document for image in chosen]
         readings = [await reader.read(documents) for reader in readers]
         for image, *read in zip(chosen, *readings, strict=True):
-            yield tuple(_sample(image, each, is_learnt) for each in read)
+            yield tuple(_sample(image, each, use_of) for each in read)
 
 
 async def _only(
@@ -143,7 +153,7 @@ async def _only(
     ]
 
 
-def _sample(image: Image, reading: Reading | None, is_learnt: IsLearnt) -> Sample | None:
+def _sample(image: Image, reading: Reading | None, use_of: UseOf) -> Sample | None:
     if reading is None:
         return None
     document, reference = image.document, image.reference or ""
@@ -161,5 +171,5 @@ def _sample(image: Image, reading: Reading | None, is_learnt: IsLearnt) -> Sampl
         word_errors=wrong_words,
         words=words,
         how=how_of(document),
-        is_learnt=is_learnt(reading.model_version, str(document.sha256)),
+        use=use_of(reading.model_version, str(document.sha256)),
     )

@@ -132,6 +132,11 @@ def _warnings(lines: Sequence[Line], learnt: Learnt) -> list[str]:
         )
     if not learnt.is_complete:
         found.append("it is not recorded by which lines a model was trained")
+    if not learnt.is_choice_recorded:
+        found.append(
+            "it is not recorded by which lines the weights, the language model and the calibration "
+            "of a model were chosen, as an earlier version trained it: these may be among them"
+        )
     return found
 
 

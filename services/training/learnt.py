@@ -30,6 +30,8 @@ class Learnt:
     """SHA-256 of each that chose its weights and language model, and fitted its calibration."""
     is_complete: bool = True
     """Whether all its trainings are recorded."""
+    is_choice_recorded: bool = True
+    """Whether ``chosen_by`` is; earlier versions of the pipeline recorded training lines alone."""
 
     @classmethod
     def of(cls, lines: Iterable[Line], validation: Iterable[Line] = ()) -> Self:
@@ -48,6 +50,7 @@ class Learnt:
             self.groups | other.groups,
             self.chosen_by | other.chosen_by,
             is_complete=self.is_complete and other.is_complete,
+            is_choice_recorded=self.is_choice_recorded and other.is_choice_recorded,
         )
 
     def of_known_groups(self, lines: Sequence[Line]) -> list[Line]:
@@ -92,8 +95,9 @@ def _read(model: LocalModel) -> Learnt:
         return Learnt(
             images=frozenset(known["images"]),
             groups=frozenset(known["groups"]),
-            chosen_by=frozenset(known.get("chosen_by", ())),  # earlier versions had none
+            chosen_by=frozenset(known.get("chosen_by", ())),
             is_complete=known["is_complete"],
+            is_choice_recorded=known.get("is_choice_recorded", "chosen_by" in known),
         )
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError):
         return Learnt(is_complete=False)
@@ -106,6 +110,7 @@ def write_learnt(folder: Path, learnt: Learnt) -> None:
         "groups": sorted(learnt.groups),
         "chosen_by": sorted(learnt.chosen_by),
         "is_complete": learnt.is_complete,
+        "is_choice_recorded": learnt.is_choice_recorded,
     }
     (folder / LEARNT).write_bytes(gzip.compress(json.dumps(known).encode(), mtime=0))
 

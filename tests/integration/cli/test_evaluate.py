@@ -119,6 +119,26 @@ async def test_what_a_model_has_learnt_does_not_measure_it(
     assert all(words in page.read_text() for words in ("1 left out", f"{unknown} may have learnt"))
 
 
+async def test_what_chose_a_model_is_counted_among_what_measures_it(
+    collected: Collected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
+    hashes = [(await collected.document(f"{key}.png"))["sha256"] for key in ("industrie", "new")]
+    known = add_model(tmp_path, "lines", learnt=hashes[1:], chosen_by=hashes)
+    before = add_model(tmp_path, "old", learnt=[], chosen_by=None)
+    for key, version in (("industrie", known), ("Wikipedia", known), ("two words", before)):
+        read = prediction(key, version=version, score=0.5)
+        await collected.set(f"{key}.png", prediction=read)
+
+    own = await answer("evaluate", "--model-version", known)
+    every = await answer("evaluate")
+    _, shown = await docreco("evaluate")
+
+    assert (own["models"][known]["images"], own["chosen"], own["choice_unrecorded"]) == (2, 1, [])
+    assert (every["chosen"], every["choice_unrecorded"]) == (1, [before])
+    assert "1 of 4 images chose the weights" in " ".join(shown.split())
+
+
 async def test_part_by_source_is_where_the_export_puts_all_copies(
     collected: Collected, tmp_path: Path
 ) -> None:

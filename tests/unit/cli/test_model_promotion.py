@@ -306,6 +306,15 @@ def test_lines_that_chose_a_model_judge_it_only_where_there_are_no_others() -> N
     assert "25 of the 40 lines chose the weights" in of_validation.warnings[0]
 
 
+def test_check_says_that_it_is_not_known_what_chose_a_model() -> None:
+    lines = _lines(40 * "A")
+    current, new = (ScriptedEngine([text] * 40, score=1.0) for text in ("aX", "ab"))
+    decision = decide(new, current, [HeldOut("set", lines)], Learnt(is_choice_recorded=False))
+
+    [warning] = decision.warnings
+    assert "not recorded by which lines the weights" in warning
+
+
 @pytest.mark.parametrize(
     ("against", "now"),
     [
@@ -337,9 +346,10 @@ def test_model_that_was_checked_against_the_one_in_service_is_promoted(
         docreco("promote", now, *FORCED)
     one, two = (trained_model(name, models).content_hash for name in ("lines-1", "lines-2"))
     decision = {**decided(f"lines-2@{two}+cal-0"), "against": against.format(one)}
+    decision["warnings"] = ["others may be read worse"]
     write_record(models / "lines-2", record(model="lines-2", decision=decision))
 
-    docreco("promote", "lines-2")
+    assert "Warning: others may be read worse." in docreco("promote", "lines-2")
 
 
 def decided(model_version: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.engines.models_folder import CONFIGURATION, LocalModel
-from services.training.learnt import Learnt, learnt_by_version
+from services.training.learnt import Learnt, learnt_by, learnt_by_version, write_learnt
 from tests.support.models import add_model
 
 
@@ -38,6 +38,16 @@ def test_model_that_is_not_in_the_folder(
     tmp_path: Path, version: str, *, is_complete: bool
 ) -> None:
     assert learnt_by_version(version, tmp_path) == Learnt(is_complete=is_complete)
+
+
+def test_what_chose_a_model_is_unknown_in_a_record_of_before(tmp_path: Path) -> None:
+    earlier = learnt_by_version(add_model(tmp_path, "old", learnt="a", chosen_by=None), tmp_path)
+    add_model(tmp_path, "next", learnt=None)
+    write_learnt(tmp_path / "next", Learnt(images=frozenset("b")) | earlier)
+
+    known = Learnt(images=frozenset("a"), is_choice_recorded=False)
+    assert earlier == known
+    assert learnt_by("next", tmp_path) == known | Learnt(images=frozenset("b"))
 
 
 @pytest.mark.parametrize("suffix", ["", "-int8", "+cal-01234567"])
