@@ -45,7 +45,8 @@ async def calibrate(
     ] = Method.AUTO,
     out: Annotated[Path, typer.Option(help="File of the calibration.")] = Path("calibration.json"),
     model_version: Annotated[
-        str | None, typer.Option(help="Model version; default: the one with most annotations.")
+        str | None,
+        typer.Option(help="Model version; default: the recorded one with most annotations."),
     ] = None,
     auto: Annotated[
         bool,
@@ -73,6 +74,7 @@ async def calibrate(
         f"written: {out}. Start the OCR API with OCR_CALIBRATION={out}",
         *_left_out(samples, version),
         *_skipped(samples),
+        *_unrecorded(samples),
     ]
     document = {
         "file": str(out),
@@ -80,6 +82,7 @@ async def calibrate(
         "bins": [asdict(each) for each in fitted.bins],
         "skipped": dict(samples.skipped),
         "left_out": samples.left_out[version],
+        "unrecorded": {each: len(samples.known[each]) for each in sorted(samples.unrecorded)},
     }
     output.print(document, calibration_table(fitted.calibration), bins_table(fitted), *words)
     return ExitStatus.OK
@@ -145,15 +148,35 @@ def _skipped(samples: Samples) -> list[str]:
     ]
 
 
+def _unrecorded(samples: Unlearnt) -> list[str]:
+    return [
+        f"{number_of(len(samples.known[version]), 'image')} of {version} skipped: {UNRECORDED}"
+        for version in sorted(samples.unrecorded)
+    ]
+
+
 def _chosen(samples: Unlearnt, wanted: str | None) -> str:
+    """Return a version to calibrate, of which it is known what it was trained on.
+
+    Raises:
+        CommandError: There is none with enough annotated images.
+    """
     counts = Counter({version: len(each) for version, each in samples.known.items()})
-    version = wanted or next((version for version, _ in counts.most_common(1)), None)
+    usable = [version for version, _ in counts.most_common() if version not in samples.unrecorded]
+    version = wanted or next(iter(usable), None)
     count = counts[version] if version else 0
     if version is None or count < FEWEST:
         problem = f"{number_of(count, 'annotated image')} of {version or 'any model'}; "
         problem += f"{FEWEST} are needed"
         raise CommandError(
-            "; ".join([problem, *_left_out(samples, version or ""), *_skipped(samples)]),
+            "; ".join(
+                [
+                    problem,
+                    *_left_out(samples, version or ""),
+                    *_skipped(samples),
+                    *_unrecorded(samples),
+                ]
+            ),
             status=ExitStatus.REFUSED,
             hint="Annotate more of its predictions (docreco annotate), or name another model with "
             "--model-version. Only images of quality ok count.",

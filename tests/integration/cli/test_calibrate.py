@@ -131,13 +131,14 @@ async def test_what_a_model_has_learnt_does_not_calibrate_it(
     documents = sure_of_itself(300, model_version=version)
     for each in learnt:
         each["prediction"]["model_version"] = version
-    unrecorded = sure_of_itself(100, name="old", model_version=other)
+    unrecorded = sure_of_itself(400, name="old", model_version=other)
     await store(mongo_settings, [*documents, *learnt, *unrecorded])
     out = tmp_path / "calibration.json"
 
     told = json.loads((await calibrate("--out", str(out), "--json")).stdout)
     refused = await calibrate("--out", str(out), "--model-version", other)
 
+    assert told["unrecorded"] == {other: 400}
     assert (told["model_version"], told["n"], told["left_out"]) == (version, 300, 90)
     assert refused.exit_code == 4
     assert "not recorded what it was trained on" in refused.output
@@ -209,6 +210,20 @@ async def test_only_annotated_scores_of_the_model_itself_count(
     await calibrate("--out", str(out), "--model-version", other)
     calibration = json.loads(out.read_text())
     assert (calibration["n"], calibration["model_version"]) == (55, other)
+
+
+async def test_model_that_is_not_recorded_is_not_chosen(
+    mongo_settings: MongoSettings, tmp_path: Path
+) -> None:
+    await store(mongo_settings, sure_of_itself(400, model_version="gone@0123456789ab"))
+    out = tmp_path / "calibration.json"
+
+    result = await calibrate("--out", str(out))
+
+    assert result.exit_code == 4
+    assert "0 annotated images of any model; 50 are needed" in result.stderr
+    assert "400 images of gone@0123456789ab skipped: not recorded" in result.stderr
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
