@@ -105,7 +105,8 @@ def _unlearnt(exports: Sequence[HeldOut], learnt: Learnt) -> tuple[list[HeldOut]
     """Return the lines that flatter no model, each once and as many as are read; count the others.
 
     Lines that a model was chosen by are left out where the export has others. Its own test split
-    is held out, but of another export they may be the validation split.
+    is held out, but of another export they may be the validation split. A line that is read as one
+    of another export is not left out.
     """
     known, left, left_out = set[str](), [], set[str]()
     for export in exports:
@@ -115,7 +116,7 @@ def _unlearnt(exports: Sequence[HeldOut], learnt: Learnt) -> tuple[list[HeldOut]
         lines = [line for line in export.lines if line.name not in unusable][:MOST_LINES]
         known |= {line.name for line in lines}
         left.append(replace(export, lines=lines))
-    return left, len(left_out)
+    return left, len(left_out - known)
 
 
 def _warnings(lines: Sequence[Line], learnt: Learnt) -> list[str]:

@@ -306,6 +306,21 @@ def test_lines_that_chose_a_model_judge_it_only_where_there_are_no_others() -> N
     assert "25 of the 40 lines chose the weights" in of_validation.warnings[0]
 
 
+@pytest.mark.parametrize(("is_test", "at_once"), [((True, False), 18), ((False, True), 36)])
+def test_line_that_another_export_measures_by_is_not_left_out(
+    is_test: tuple[bool, bool], at_once: int
+) -> None:
+    lines = _lines(40 * "A")
+    learnt = Learnt.of(lines[:4], validation=lines[:22])
+    current, new = (ScriptedEngine([text] * at_once, score=1.0) for text in ("aX", "ab"))
+    exports = [HeldOut(str(each), lines, is_test=each) for each in is_test]
+
+    decision = decide(new, current, exports, learnt)
+
+    assert (decision.images, decision.left_out) == (36, 4)
+    assert "18 of the 36 lines chose" in " ".join(decision.warnings)
+
+
 def test_check_says_that_it_is_not_known_what_chose_a_model() -> None:
     lines = _lines(40 * "A")
     current, new = (ScriptedEngine([text] * 40, score=1.0) for text in ("aX", "ab"))
