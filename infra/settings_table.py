@@ -18,7 +18,7 @@ from app.engines.settings import ModelsSettings, RapidSettings, TrocrSettings
 from app.settings import OcrSettings
 from infra.local.settings import LocalSettings, Ports
 from infra.service_settings import compose_settings
-from services.cli.settings import CliSettings
+from services.cli.settings import CliSettings, ErrorSettings
 from services.common.adapters.repository import TYPES, schema_of
 from services.common.download.settings import DownloadSettings
 from services.common.runtime.settings import (
@@ -70,6 +70,7 @@ GROUPS: tuple[type[BaseSettings], ...] = (
     UsersSettings,
     DeploymentSettings,
     CliSettings,
+    ErrorSettings,
     S3Settings,
     AmqpSettings,
     RabbitmqManagementSettings,

@@ -26,15 +26,17 @@ from services.cli.limits import limited, open_images
 from services.cli.options import tabular
 from services.cli.output import Output
 from services.cli.promote import promotions_document
+from services.cli.settings import with_error_file
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.records import Quality
 from services.common.domain.trained_models import CHECKPOINTS, LOOP, Decision, Loop, Round
 
 LOCK = ".loop.lock"
+_ERROR = ".loop.error"
+"""File of the last error of a step, in the folder of models."""
 
 MOST_REFUSALS = 2
 """Of a training or a check on one export, which another call would only repeat."""
-_ERROR = "Error: "
 
 
 class Ended(NamedTuple):
@@ -75,7 +77,7 @@ async def loop(
             words = f"{state.new} of {new} new annotations: nothing to do."
             output.print({"model": None, "annotations": labels, "new": state.new}, words)
             return ExitStatus.OK
-        name, docreco = state.round.name, partial(_docreco, lock)
+        name, docreco = state.round.name, partial(_docreco, lock, models / _ERROR)
         await finish(models, state, sets, _options(limits), docreco, epochs=epochs)
     decision, undecided = _decision(models / name), state.round.undecided
     problems = decision.problems if decision else [f"not decided: {undecided}"]
@@ -203,21 +205,26 @@ def _options(limits: Limits) -> list[str]:
     return [*options, *(part for each in limits.where for part in ("--where", each))]
 
 
-async def _docreco(lock: int, arguments: Sequence[str]) -> Ended:
+async def _docreco(lock: int, error: Path, arguments: Sequence[str]) -> Ended:
     """Run a command that writes to standard error alone, as standard output is the answer's.
 
-    It holds the lock, too: a training goes on if this command is killed. A terminal is its own, as
-    it shows its progress there; its error is known otherwise.
+    Its errors are read from a file: what it is at work on is seen at once, as it has this command's
+    own standard error. It holds the lock, too: a training goes on if this command is killed.
     """
-    command = [sys.executable, "-m", "services.cli.main", *arguments]
-    piped = None if sys.stderr.isatty() else asyncio.subprocess.PIPE
+    await asyncio.to_thread(error.unlink, missing_ok=True)
     process = await asyncio.create_subprocess_exec(
-        *command, stdout=sys.stderr, stderr=piped, pass_fds=(lock,)
+        *(sys.executable, "-m", "services.cli.main", *arguments),
+        stdout=sys.stderr,
+        stderr=sys.stderr,
+        pass_fds=(lock,),
+        env=with_error_file(error),
     )
-    error = ""
-    while process.stderr and (line := await process.stderr.readline()):
-        text = line.decode(errors="replace")
-        sys.stderr.write(text)
-        if text.startswith(_ERROR):
-            error = text.removeprefix(_ERROR).strip()
-    return Ended(await process.wait(), error)
+    status = await process.wait()
+    return Ended(status, await asyncio.to_thread(_read_last, error))
+
+
+def _read_last(error: Path) -> str:
+    """Return the message of an error, of which the file is deleted; empty if there was none."""
+    said = error.read_text(encoding="utf-8") if error.exists() else ""
+    error.unlink(missing_ok=True)
+    return said

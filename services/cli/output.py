@@ -11,6 +11,7 @@ import logging
 import sys
 import unicodedata
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
@@ -21,6 +22,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from services.cli.errors import CommandError, ExitStatus, translate_errors
+from services.cli.settings import ErrorSettings
 
 WIDE = 4000
 """Width without line wrapping."""
@@ -164,6 +166,9 @@ class Output:
         _print(self.stderr, Text("Error: ", style="bold red") + Text(text))
         if error.hint:
             _print(self.stderr, error.hint)
+        if (file := ErrorSettings().error_file) is not None:
+            with suppress(OSError):  # such as the full disk that the error is about
+                file.write_text(text, encoding="utf-8")
 
 
 def _print(console: Console, shown: RenderableType) -> None:

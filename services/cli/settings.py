@@ -1,5 +1,8 @@
 """Settings of the command line."""
 
+import os
+from pathlib import Path
+
 from pydantic import Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -31,3 +34,18 @@ class CliSettings(BaseSettings):
     poll_seconds: float = Field(
         0.5, gt=0, le=60, description="Polling interval of a batch's progress."
     )
+
+
+class ErrorSettings(BaseSettings):
+    """Errors of the command line (``DOCRECO_*``)."""
+
+    model_config = SettingsConfigDict(env_prefix="DOCRECO_", frozen=True)
+
+    error_file: Path | None = Field(
+        None, description="File that gets the message of an error, too: `docreco loop` reads it."
+    )
+
+
+def with_error_file(file: Path) -> dict[str, str]:
+    """Return the environment of a command that writes its error to a file, too."""
+    return {**os.environ, "DOCRECO_ERROR_FILE": str(file.absolute())}

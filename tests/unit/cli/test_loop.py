@@ -1,6 +1,9 @@
 """Rounds of ``docreco loop``: when they begin, and how they go on."""
 
+import os
+import pty
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -150,12 +153,33 @@ async def test_undecided_round_leaves_no_checkpoint(models: Path) -> None:
 async def test_error_of_a_command_is_known(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    error = tmp_path / "error"
+    error.write_text("of before")
     with alone(tmp_path) as lock:
-        ended = await _docreco(lock, ["models", "show", "nothing"])
+        ended = await _docreco(lock, error, ["models", "show", "nothing"])
+        well = await _docreco(lock, error, ["models", "show", "ppocrv6"])
 
     assert ended.status == ExitStatus.REFUSED
     assert "no model nothing" in ended.error
     assert ended.error in capfd.readouterr().err
+    assert well == Ended(ExitStatus.OK)
+
+
+@pytest.mark.usefixtures("models")
+async def test_step_has_the_terminal_and_its_error_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    ours, theirs = pty.openpty()
+    with alone(tmp_path) as lock, os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb") as seen:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        ended = await _docreco(lock, tmp_path / "error", ["models", "show", "nothing"])
+        shown = seen.read1()
+
+    assert "no model nothing" in ended.error
+    # In colours, as a bar is only shown on a terminal
+    assert b"\x1b[1;31mError: " in shown
 
 
 def test_disk_that_refuses_is_no_refusal(models: Path) -> None:
