@@ -13,7 +13,7 @@ from infra.local.errors import LocalError
 from infra.local.submission import submit, submit_page
 from services.cli.fetcher import polled
 from services.cli.output import counted, plain
-from services.cli.watch import progress_bar
+from services.cli.progress import progress_bar
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.mongo import Collection, Database
 from services.common.adapters.page_repository import PageRepository

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
 from services.cli.annotation_files import (
     AnnotationFile,
@@ -22,6 +22,7 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import open_images
 from services.cli.options import ColumnOfTexts, ColumnOfUrls, DryRun, Encoding, tabular
 from services.cli.output import Output, Table, cell, counted, plain
+from services.cli.progress import progress_bar
 from services.cli.reading import render_reading
 from services.common.domain.annotations import (
     Outcome,
@@ -118,8 +119,8 @@ def _check_strictly(file: Path, options: ReadingOptions) -> None:
 
 async def _write_all(writer: Writer, opened: AnnotationFile, console: Console) -> None:
     columns = (TextColumn("annotating"), BarColumn(bar_width=30), DownloadColumn())
-    with Progress(*columns, TimeRemainingColumn(compact=True), console=console) as bar:
-        task = bar.add_task("", total=opened.size)
+    with progress_bar(console, *columns, TimeRemainingColumn(compact=True)) as bar:
+        task = bar.add_task("annotating", total=opened.size, words="bytes of the file")
         for row in opened.rows():
             await writer.take(row)
             bar.update(task, completed=opened.position)

@@ -14,8 +14,8 @@ from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, open_images
 from services.cli.options import GroupBy, OnlyCorrected, UseSplit, tabular, to_splitting
 from services.cli.output import Output, Table, cell
+from services.cli.progress import progress_bar
 from services.cli.report import write_page
-from services.cli.watch import progress_bar
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.texts import number_of

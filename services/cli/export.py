@@ -13,7 +13,7 @@ from services.cli.errors import CommandError, ExitStatus, status_of
 from services.cli.limits import limited, open_images
 from services.cli.options import GroupBy, OnlyCorrected, UseSplit, tabular, to_splitting
 from services.cli.output import Output, Table, cell, counted
-from services.cli.watch import progress_bar
+from services.cli.progress import progress_bar
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.domain.errors import PermanentError
 from services.common.domain.image_filter import NO_LIMITS, Limits

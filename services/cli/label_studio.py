@@ -11,6 +11,7 @@ from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, address
 from services.cli.limits import limited, open_images
 from services.cli.options import DryRun, tabular, textual
 from services.cli.output import Output, Table, cell, counted, plain
+from services.cli.progress import status_line
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.annotations import Outcome
@@ -206,8 +207,8 @@ async def _open_label_studio(settings: LabelStudioSettings) -> AsyncIterator[Lab
 
 @contextmanager
 def _progress(output: Output, words: str) -> Iterator[Any]:
-    with output.stderr.status(words) as status:
-        yield lambda counts: status.update(f"{words}: {_format_counts(counts)}")
+    with status_line(output.stderr, words) as show:
+        yield lambda counts: show(f"{words}: {_format_counts(counts)}")
 
 
 def _format_counts(counts: Counter[Any]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from services.cli.errors import ExitStatus
 from services.cli.options import DryRun, tabular
 from services.cli.output import Output, Table, cell
+from services.cli.progress import status_line
 from services.common.adapters.mongo import open_database
 from services.common.runtime.settings import MongoSettings
 from services.migration.migration import Migration, MigrationReport
@@ -20,11 +21,11 @@ async def migrate(
 
     It may run beside all services, and again after it was interrupted.
     """
-    with output.stderr.status("migrating") as status:
+    with status_line(output.stderr, "migrating") as show:
 
         def on_progress(report: MigrationReport) -> None:
             name, progress = list(report.collections.items())[-1]
-            status.update(f"migrating {name}: {progress.migrated} of {progress.outdated}")
+            show(f"migrating {name}: {progress.migrated} of {progress.outdated}")
 
         async with open_database(MongoSettings()) as database:
             migration = Migration(database, is_dry_run=dry_run, on_progress=on_progress)

@@ -15,7 +15,7 @@ from app.errors import RefusedError
 from app.images import decode
 from app.settings import OcrSettings
 from services.cli.output import Cell, Table, cell, counted
-from services.cli.watch import progress_bar
+from services.cli.progress import progress_bar
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.page_repository import ReadLine
 from services.common.domain.errors import PermanentError

@@ -8,6 +8,7 @@ import typer
 from services.cli.errors import ExitStatus
 from services.cli.options import DryRun, tabular
 from services.cli.output import Output, Table, cell, counted
+from services.cli.progress import status_line
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
@@ -77,10 +78,10 @@ async def reconcile(
     chosen, settings = _part(part), ReconcilerSettings()
     if min_age is not None:
         settings = settings.model_copy(update={"min_age_seconds": min_age})
-    with output.stderr.status("comparing") as status:
+    with status_line(output.stderr, "comparing") as show:
 
         def on_progress(report: PassReport) -> None:
-            status.update(f"comparing: {report.objects} objects, {report.queued} queued")
+            show(f"comparing: {report.objects} objects, {report.queued} queued")
 
         async with (
             open_object_store(S3Settings()) as store,

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from app.engines.weights import UnexpectedModelError
 from services.cli.errors import CommandError, ExitStatus, status_of
 from services.cli.models import EXTRA
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell
-from services.cli.watch import progress_bar
+from services.cli.progress import training_progress
 from services.common.domain.errors import PermanentError
 from services.common.domain.texts import number_of
 from services.common.domain.trained_models import EMBEDDED
@@ -72,7 +71,7 @@ async def train(
         seed=seed,
         device=device,
     )
-    with _refusals(), _bar(output.stderr) as progress:
+    with _refusals(), training_progress(output.stderr) as progress:
         learned = learn(
             export,
             name,
@@ -97,13 +96,6 @@ def _load_training() -> "tuple[Callable[..., Learned], Callable[..., Any], Calla
             f"{error.name} is not installed", status=ExitStatus.UNAVAILABLE, hint=f"Run {EXTRA}."
         ) from error
     return learn, Plan, training_page
-
-
-@contextmanager
-def _bar(console: Console) -> Iterator[Callable[[int, int, str], None]]:
-    with progress_bar(console) as bar:
-        task = bar.add_task("training", total=None, words="reading the export")
-        yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
 
 
 @contextmanager

@@ -7,50 +7,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, RenderableType
 from rich.filesize import decimal
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-from typing_extensions import override
 
 from services.cli.errors import ExitStatus
 from services.cli.fetcher import failures, open_fetcher, polled
 from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, counted, plain
+from services.cli.progress import progress_bar
 from services.cli.settings import CliSettings
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.domain.fetcher_answers import Batch, Item
 
 SHOWN_FAILURES = 20
-
-
-class RateColumn(ProgressColumn):
-    """Items per second."""
-
-    @override
-    def render(self, task: Task) -> Text:
-        """Return the rate of one task."""
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s")
-
-
-def progress_bar(console: Console) -> Progress:
-    """Return a progress bar with counts, rate, remaining time and status."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[words]}"),
-        console=console,
-    )
 
 
 @tabular

@@ -126,7 +126,7 @@ def learn(
         base: What it starts from, see ``open_base``.
         rehearsal: Earlier exports; some of their lines are included against forgetting.
         plan: How to train; the device may be ``auto``, and the learning rate 0: the usual one.
-        progress: Called with the progress.
+        progress: Shows its stages, steps and epochs.
         page: File in the model's folder, and what returns its text.
 
     Raises:
@@ -135,6 +135,7 @@ def learn(
         ValueError: The device does not exist.
     """
     place, models = free_place(name), ModelsSettings().models
+    progress.stage("reading the export")
     export, old = read_export(folder), [read_export(each) for each in rehearsal]
     torch.manual_seed(plan.seed)
     trainee = open_base(base, export.characters)
@@ -148,15 +149,16 @@ def learn(
     if not lines.new:
         raise UnusableExportError(f"{trainee.version} can write no text of {folder}")
     validation = lines.measured[VALIDATION]
-    before = _read(trainee.engine(), lines.measured)
+    before = _read(trainee.engine(), lines.measured, "the base", progress)
     trainee.expect([])
     identity = _identity([folder, *rehearsal], trainee, plan)
     checkpoint = CheckpointFile(models / CHECKPOINTS / f"{name}.pt", identity)
     course = FineTuning(
         trainee, lines.all, validation, plan, checkpoint=checkpoint, progress=progress
     ).run()
+    progress.stage("trying a language model")
     has_language = _use_language(trainee, lines)
-    after = _read(trainee.engine(), lines.measured)
+    after = _read(trainee.engine(), lines.measured, "the new model", progress)
     record = ModelRecord(
         model=name,
         base=trainee.version,
@@ -238,7 +240,10 @@ def _use_language(trainee: Trainee, lines: _Lines) -> bool:
     return False
 
 
-def _read(engine: Engine, lines: dict[str, Sequence[Line]]) -> dict[str, list[Reading]]:
+def _read(
+    engine: Engine, lines: dict[str, Sequence[Line]], model: str, progress: Progress
+) -> dict[str, list[Reading]]:
+    progress.stage(f"measuring {model}")
     return {split: read_lines(engine, each) for split, each in lines.items() if each}
 
 

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from app.engines.runtimes import PROCESSORS, declared_flags
 from services.common.domain.errors import PermanentError
+from services.common.domain.texts import number_of
 from services.training.averaging import Average
 from services.training.batches import epoch_batches, pictures
 from services.training.checkpoint import CheckpointFile
@@ -34,8 +35,18 @@ RELEASE_STEPS = 2
 SHOWN_STEPS = 50
 """Steps per shown mean loss."""
 
-Progress = Callable[[int, int, str], None]
-"""Called with the number of finished and of all steps, and a status text."""
+
+class Progress(Protocol):
+    """Shows a training."""
+
+    def stage(self, words: str) -> None:
+        """Show what begins, such as reading many lines."""
+
+    def step(self, done: int, total: int, words: str) -> None:
+        """Show the number of finished and of all steps, and a status text."""
+
+    def epoch(self, words: str) -> None:
+        """Show the result of an epoch."""
 
 
 class DivergedError(PermanentError):
@@ -85,7 +96,7 @@ class FineTuning:
         validation: Lines to measure by after each epoch; none: the last epoch's weights are kept.
         plan: How to train.
         checkpoint: Where its state is kept meanwhile.
-        progress: Called after each step.
+        progress: Shows its steps and epochs.
     """
 
     def __init__(
@@ -123,6 +134,10 @@ class FineTuning:
         self._resume()
         if not self._best:
             self._begin()
+        self._progress.stage(
+            f"training on {number_of(len(self._train), 'line')} from epoch "
+            f"{len(self._course.epochs) + 1} of {self._plan.epochs}"
+        )
         while not self._is_over:
             self._run_epoch()
         if self._course.is_broken and not self._validation:
@@ -180,7 +195,7 @@ class FineTuning:
             if not math.isfinite(self._losses[-1]):
                 break
             done = number * len(batches) + step + 1
-            self._progress(done, plan.epochs * len(batches), self._in_words())
+            self._progress.step(done, plan.epochs * len(batches), self._in_words())
             if step % RELEASE_STEPS == 0:
                 _release_memory()
             if self._checkpoint.is_due:
@@ -227,6 +242,8 @@ class FineTuning:
         self._losses, self._seconds = [], 0.0
         if self._course.best_epoch == len(self._course.epochs):
             self._keep()
+        number = f"epoch {len(self._course.epochs)} of {self._plan.epochs}"
+        self._progress.epoch(f"{number}: loss {loss:.3f}{self._rates_in_words()}")
 
     def _save(self) -> None:
         self._checkpoint.save(
@@ -244,11 +261,17 @@ class FineTuning:
 
     def _in_words(self) -> str:
         done, recent = self._course.epochs, self._losses[-SHOWN_STEPS:]
-        words = f"epoch {len(done) + 1}, loss {sum(recent) / len(recent):.3f}"
-        if done and done[-1].cer is not None:
-            best, base = done[self._course.lowest - 1].cer, self._course.base_cer
-            words += f", validation CER {done[-1].cer:.1%} (best {best:.1%}, base {base:.1%})"
-        return words
+        loss = sum(recent) / len(recent)
+        return f"epoch {len(done) + 1}, loss {loss:.3f}{self._rates_in_words()}"
+
+    def _rates_in_words(self) -> str:
+        """Return the error rates of the last epoch that has ended, if any are known."""
+        done = self._course.epochs
+        if not done or done[-1].cer is None:
+            return ""
+        best, base = done[self._course.lowest - 1].cer, self._course.base_cer
+        words = f", validation CER {done[-1].cer:.1%} (best {best:.1%}, base {base:.1%})"
+        return f"{words}, exact {done[-1].exact:.1%}"
 
 
 def _release_memory() -> None:

@@ -24,6 +24,7 @@ from rich.table import Table
 from app.engines.lines import MODEL_HEIGHT
 from app.engines.rapid import load_model
 from app.images import measure as size_of
+from services.cli.progress import training_progress
 from services.common.domain.annotations import collapse
 from services.common.domain.trained_models import EMBEDDED
 from services.datasets.suggestion import Candidate, order
@@ -102,10 +103,11 @@ def fine_tune(trainee: Trainee, lines: Sequence[Line], plan: Plan) -> float:
     """Train without a validation split, and return the seconds that it took."""
     with TemporaryDirectory() as folder:
         checkpoint = CheckpointFile(Path(folder, "state.pt"), "bench")
-        tuning = FineTuning(
-            trainee, lines, [], plan, checkpoint=checkpoint, progress=lambda *_: None
-        )
-        return sum(epoch.seconds for epoch in tuning.run().epochs)
+        with training_progress(Console(stderr=True)) as progress:
+            course = FineTuning(
+                trainee, lines, [], plan, checkpoint=checkpoint, progress=progress
+            ).run()
+        return sum(epoch.seconds for epoch in course.epochs)
 
 
 def trained(lines: Sequence[Line], validation: Sequence[Line], *, epochs: int, seed: int) -> float:

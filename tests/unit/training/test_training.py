@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -135,6 +136,27 @@ def test_what_can_not_be_is_refused_before_training(tmp_path: Path, models: Path
     )
     strange = write_export(tmp_path / "strange", {"train": ["\N{GREEK SMALL LETTER OMEGA}"]})
     assert "can write no text" in train(strange, "--name", "none", "--base", "start", status=4)
+
+
+def test_log_of_a_training_has_each_stage_and_epoch(tmp_path: Path) -> None:
+    export = write_export(tmp_path / "set", TEXTS)
+    arguments = ["train", str(export), "--name", "model", *map(str, TINY), "--epochs", "2"]
+
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+
+    assert json.loads(result.stdout)["model"] == "model"
+    rates = r"loss [\d.]+, validation CER [\d.]+% \(best [\d.]+%, base [\d.]+%\), exact [\d.]+%"
+    expected = [
+        "reading the export",
+        "measuring the base",
+        "training on 4 lines from epoch 1 of 2",
+        f"epoch 1 of 2: {rates}, at most 1 min left",
+        f"epoch 2 of 2: {rates}",
+        "trying a language model",
+        "measuring the new model",
+    ]
+    for line, pattern in zip(result.stderr.splitlines(), expected, strict=True):
+        assert re.fullmatch(pattern, line), line
 
 
 def test_full_disk_is_no_refusal(tmp_path: Path, models: Path) -> None:
