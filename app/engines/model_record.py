@@ -1,5 +1,6 @@
 """Record of a model that was trained here: ``model.json`` in its folder."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -27,7 +28,21 @@ def read_record(folder: Path) -> ModelRecord | None:
         raise ValueError(f"{folder / RECORD} is damaged: {error}") from error
 
 
+def change_record(folder: Path, change: Callable[[ModelRecord], ModelRecord]) -> None:
+    """Update the record of a model by ``change``, under the lock that promotions take.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: The file is damaged.
+        OSError: It can't be written.
+    """
+    with locked(folder.parent):
+        if (record := read_record(folder)) is None:
+            raise FileNotFoundError(f"{folder} has no {RECORD}")
+        write_shared(folder / RECORD, change(record).model_dump_json(indent=2) + "\n")
+
+
 def write_record(folder: Path, record: ModelRecord) -> None:
-    """Write the record of a model atomically, under the lock that promotions take."""
+    """Write the record of a new model atomically, under the lock that promotions take."""
     with locked(folder.parent):
         write_shared(folder / RECORD, record.model_dump_json(indent=2) + "\n")

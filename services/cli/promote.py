@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from app.engines.calibration import CalibrationError
-from app.engines.model_record import ModelRecord, read_record, write_record
+from app.engines.model_record import ModelRecord, change_record, read_record
 from app.engines.models_folder import (
     PromotionError,
     change_promotions,
@@ -94,8 +94,7 @@ async def check(
     if model.record is None:
         raise CommandError(f"nothing is known of the training of {name}", status=ExitStatus.REFUSED)
     decision = _decide(model.name, exports)
-    record = model.record.model_copy(update={"decision": decision})
-    write_record(ModelsSettings().models / model.name, record)
+    _keep(model.name, decision)
     output.print(
         decision.model_dump(mode="json"),
         _parts(name, "source", decision.by_source),
@@ -219,6 +218,31 @@ def _decide(name: str, exports: list[Path]) -> Decision:
         ValueError,
     ) as error:
         raise CommandError(str(error), status=status_of(error)) from error
+
+
+def _keep(name: str, decision: Decision) -> None:
+    """Store a decision in the record of its model.
+
+    Raises:
+        CommandError: Another model has the name by now, or none.
+    """
+    models = ModelsSettings().models
+    changed = CommandError(
+        f"{name} has changed while it was checked: the decision was not kept",
+        status=ExitStatus.REFUSED,
+        hint="Check it again.",
+    )
+
+    def change(record: ModelRecord) -> ModelRecord:
+        content = trained_model(name, models).content_hash
+        if _served_by(decision.model_version) != f"{name}@{content}":
+            raise changed
+        return record.model_copy(update={"decision": decision})
+
+    try:
+        change_record(models / name, change)
+    except FileNotFoundError as error:
+        raise changed from error
 
 
 def _verdict(decision: Decision) -> list[str]:

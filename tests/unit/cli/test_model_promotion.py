@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +18,10 @@ from app.engines.calibration import Calibration, Temperature
 from app.engines.loading import load_engine, load_fallback, wanted_model
 from app.engines.model_record import ModelRecord, read_record, write_record
 from app.engines.models_folder import PromotionError, trained_model
+from app.engines.settings import ModelsSettings
 from app.engines.weights import load_weights, write_trained
 from app.images import Pixels
+from services.cli import promote
 from services.cli.main import app
 from services.common.domain.trained_models import POINTER, Decision
 from services.training.gate import HeldOut, TooFewLinesError, decide
@@ -183,6 +186,53 @@ def test_model_is_promoted_only_when_it_passed_the_check(models: Path, tmp_path:
     docreco("promote", "lines-1", *FORCED)
     assert [each["is_forced"] for each in listed()["promotions"]] == [False, True]
     assert "and lines-1@" in docreco("promote", "lines-2", status=4)
+
+
+def check_while(meanwhile: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Check lines-2 while something else happens; return what the command says."""
+
+    def decide_slowly(name: str, _: object) -> Decision:
+        version = f"{name}@{trained_model(name, ModelsSettings().models).content_hash}+cal-0"
+        meanwhile()
+        return Decision.model_validate(decided(version) | {"against": EMBEDDED_NOW})
+
+    monkeypatch.setattr(promote, "_decide", decide_slowly)
+    return CliRunner().invoke(app, ["models", "check", "lines-2", "set"]).output
+
+
+def test_check_keeps_what_was_recorded_meanwhile(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_record(models / "lines-2", record())
+
+    def record_licence() -> None:
+        write_record(models / "lines-2", record(licences=["CC0-1.0"]))
+
+    check_while(record_licence, monkeypatch)
+
+    known = read_record(models / "lines-2")
+    assert known is not None
+    assert known.decision is not None
+    assert known.licences == ["CC0-1.0"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_check_of_a_model_that_was_replaced_is_not_kept(
+    models: Path, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+) -> None:
+    write_record(models / "lines-2", record())
+
+    def replace_model() -> None:
+        shutil.rmtree(models / "lines-2")
+        if is_there:
+            (models / "lines-2").mkdir()
+            write_trained(models / "lines-2", load_weights("all"))
+            write_record(models / "lines-2", record(base="other"))
+
+    assert "lines-2 has changed while it was checked" in check_while(replace_model, monkeypatch)
+    known = read_record(models / "lines-2")
+    assert (known is not None) == is_there
+    assert known is None or known.decision is None
 
 
 def test_what_is_promoted_can_be_read_by_the_user_of_the_container(models: Path) -> None:
