@@ -158,7 +158,7 @@ async def rollback(*, by: By = "", reason: Why = "", output: Output) -> None:
             for each in promotions
         ]
         if target := in_service(changed):
-            _check_unchanged(target)
+            _check_unchanged(target, last)
         return changed
 
     now = _change(take_back)
@@ -166,8 +166,22 @@ async def rollback(*, by: By = "", reason: Why = "", output: Output) -> None:
     output.print({"model": name}, f"{name} is in service again. {PICKED_UP}")
 
 
-def _check_unchanged(target: Promotion) -> None:
-    """Refuse to put a model into service whose files are not those that were promoted."""
+def _check_unchanged(target: Promotion, last: Promotion) -> None:
+    """Refuse to put a model into service whose files are not those that were promoted.
+
+    Args:
+        target: Its promotion.
+        last: The one that is taken back.
+    """
+    models = ModelsSettings().models
+    if target.model != EMBEDDED and not (models / target.model).exists():
+        raise CommandError(
+            f"{target.model}, in service before {last.model}, is no longer in {models}: nothing "
+            "was changed",
+            status=ExitStatus.REFUSED,
+            hint=f"Copy its folder back, or docreco models promote {EMBEDDED} (the embedded model) "
+            "or another one of docreco models list.",
+        )
     if (found := _find(target.model).content_hash) != target.content_hash:
         raise CommandError(
             f"{target.model} has changed: promoted was {target.content_hash}, found {found}",

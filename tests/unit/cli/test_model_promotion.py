@@ -235,6 +235,19 @@ def test_check_of_a_model_that_was_replaced_is_not_kept(
     assert known is None or known.decision is None
 
 
+def test_rollback_to_a_deleted_model_says_what_to_do(models: Path) -> None:
+    docreco("promote", "lines-1", *FORCED)
+    docreco("promote", "lines-2", *FORCED)
+    shutil.rmtree(models / "lines-1")
+
+    refused = docreco("rollback", status=4)
+
+    assert f"lines-1, in service before lines-2, is no longer in {models}" in refused
+    assert "Copy its folder back, or" in refused
+    assert "docreco models promote ppocrv6" in refused
+    assert listed()["in_service"] == "lines-2"
+
+
 def test_what_is_promoted_can_be_read_by_the_user_of_the_container(models: Path) -> None:
     models.chmod(0o700)
     mask = os.umask(0o077)
