@@ -19,8 +19,17 @@ from app.engines.calibration import (
     calibration_hash,
 )
 from app.engines.model_record import read_record
-from app.engines.models_folder import LocalModel, locked, models_in, read_promotions, write_shared
+from app.engines.models_folder import (
+    RESTORE,
+    LocalModel,
+    locked,
+    models_in,
+    read_limited,
+    read_promotions,
+    write_shared,
+)
 from app.engines.settings import UNCALIBRATED, ModelsSettings, RapidSettings
+from app.engines.weights import UnexpectedModelError
 from app.settings import EngineName
 from services.common.domain.trained_models import CALIBRATION_MARK, in_service
 
@@ -43,8 +52,8 @@ def known_calibrations(models: Path) -> list[Calibration]:
     """Return all calibrations; of one model version the last one is valid.
 
     Raises:
-        CalibrationError: The file in the folder of models is damaged.
-        ValueError: The record of a model is damaged.
+        CalibrationError: The file in the folder of models is damaged or too large.
+        UnexpectedModelError: So is the record of a model.
     """
     records = (read_record(each.folder) for each in models_in(models))
     return [
@@ -58,7 +67,8 @@ def add_calibrations(models: Path, added: Sequence[Calibration]) -> None:
     """Make calibrations valid; OCR APIs pick them up.
 
     Raises:
-        CalibrationError: The file is damaged.
+        CalibrationError: The file is damaged or too large.
+        UnexpectedModelError: It would be too large.
         OSError: It can't be written.
     """
     with locked(models):
@@ -72,7 +82,8 @@ def with_known_calibration(engine: Engine, models: Path) -> Engine:
     Another runtime or precision has other scores, which are not changed.
 
     Raises:
-        CalibrationError: The file in the folder of models is damaged.
+        CalibrationError: The file in the folder of models is damaged or too large.
+        UnexpectedModelError: So is the record of the model.
     """
     version = engine.model_version
     if CALIBRATION_MARK in version:
@@ -91,16 +102,20 @@ def with_known_calibration(engine: Engine, models: Path) -> Engine:
 def calibrations_identity(models: Path) -> str:
     """Return what changes with the file in the folder of models."""
     try:
-        return calibration_hash((models / FILE).read_bytes())
+        return calibration_hash(read_limited(models / FILE))
     except OSError:
         return ""
+    except UnexpectedModelError:
+        return "too-large"
 
 
 def _read(file: Path) -> list[Calibration]:
     try:
-        return _File.model_validate_json(file.read_bytes()).calibrations
+        return _File.model_validate_json(read_limited(file, to_do=RESTORE)).calibrations
     except FileNotFoundError:
         return []
+    except UnexpectedModelError as error:
+        raise CalibrationError(str(error)) from error
     except (OSError, ValidationError) as error:
         raise CalibrationError(f"{file} can't be read: {error}") from error
 

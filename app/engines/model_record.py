@@ -6,7 +6,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from app.engines.calibration import Calibration
-from app.engines.models_folder import locked, write_shared
+from app.engines.models_folder import locked, read_limited, write_shared
+from app.engines.weights import damaged
+from services.common.domain.records import first_problem
 from services.common.domain.trained_models import RECORD, TrainedRecord
 
 
@@ -18,14 +20,14 @@ def read_record(folder: Path) -> ModelRecord | None:
     """Return the record of a model; None if it was not trained here.
 
     Raises:
-        ValueError: The file is damaged.
+        UnexpectedModelError: The file is damaged, or too large.
     """
     try:
-        return ModelRecord.model_validate_json((folder / RECORD).read_bytes())
+        return ModelRecord.model_validate_json(read_limited(folder / RECORD))
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise ValueError(f"{folder / RECORD} is damaged: {error}") from error
+        raise damaged(folder / RECORD, first_problem(error)) from error
 
 
 def change_record(folder: Path, change: Callable[[ModelRecord], ModelRecord]) -> None:
@@ -33,7 +35,7 @@ def change_record(folder: Path, change: Callable[[ModelRecord], ModelRecord]) ->
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: The file is damaged.
+        UnexpectedModelError: The file is damaged, or too large.
         OSError: It can't be written.
     """
     with locked(folder.parent):

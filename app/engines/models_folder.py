@@ -24,15 +24,22 @@ execute code when they are loaded, so they are excluded."""
 
 CONFIGURATION = "config.json"
 _MEBIBYTE = 2**20
-LARGEST = {TRAINED_FILE: 256 * _MEBIBYTE, LANGUAGE_FILE: 16 * _MEBIBYTE}
+LARGEST = {
+    TRAINED_FILE: 256 * _MEBIBYTE,
+    LANGUAGE_FILE: 16 * _MEBIBYTE,
+    RECORD: 8 * _MEBIBYTE,
+}
 """Limits in bytes of files that are read whole. All columns of PP-OCRv6 small are 21 MB; a language
-of 4,000 lines is 1 MB, and takes up to 54 times its size of memory."""
+of 4,000 lines is 1 MB, and takes up to 54 times its size of memory; a record names the sources of
+up to 500 lines of each export."""
 LARGEST_OTHER = _MEBIBYTE
-"""All 18,710 characters are 75 kB."""
+"""All 18,710 characters are 75 kB, 1,000 calibrations of up to three numbers 400 kB."""
 MOST_FILES = 64
 """Of a model, as all are in memory at once; a training writes three."""
 _HASH_LENGTH = 12
 
+RESTORE = "restore it from a backup, or delete it"
+"""About a file of the whole folder."""
 KEPT = 100
 """Limit of promotions in the file."""
 
@@ -79,20 +86,35 @@ class LocalModel:
                 f"{self.folder} has {len(files)} files, at most {MOST_FILES} are read: {TO_DO}"
             )
         for path in files:
-            self._check_size(path, path.stat().st_size)
-        return {path.name: self._content(path) for path in files}
+            _check_size(path, path.stat().st_size, limit_of(path.name), TO_DO)
+        return {path.name: read_limited(path) for path in files}
 
-    def _content(self, path: Path) -> bytes:
-        with path.open("rb") as file:  # which may have grown since
-            content = file.read(limit_of(path.name) + 1)
-        self._check_size(path, len(content))
-        return content
 
-    def _check_size(self, path: Path, size: int) -> None:
-        if size > (limit := limit_of(path.name)):
-            raise UnexpectedModelError(
-                f"{path} is larger than {limit // _MEBIBYTE} MiB, its limit: {TO_DO}"
-            )
+def read_limited(path: Path, *, limit: int = 0, to_do: str = TO_DO) -> bytes:
+    """Return the content of a file of the models folder.
+
+    Args:
+        path: The file.
+        limit: Its size at most, in bytes; 0: that of its name.
+        to_do: Advice where it is larger.
+
+    Raises:
+        OSError: It can't be read.
+        UnexpectedModelError: It is too large; nothing was read then.
+    """
+    limit = limit or limit_of(path.name)
+    with path.open("rb") as file:
+        _check_size(path, os.fstat(file.fileno()).st_size, limit, to_do)
+        content = file.read(limit + 1)  # it may have grown since
+    _check_size(path, len(content), limit, to_do)
+    return content
+
+
+def _check_size(path: Path, size: int, limit: int, to_do: str) -> None:
+    if size > limit:
+        raise UnexpectedModelError(
+            f"{path} is larger than {limit // _MEBIBYTE} MiB, its limit: {to_do}"
+        )
 
 
 def limit_of(name: str) -> int:
@@ -162,7 +184,17 @@ def locked(models_folder: Path) -> Iterator[None]:
 
 
 def write_shared(path: Path, text: str) -> None:
-    """Replace a file atomically; the user of the OCR API may read it."""
+    """Replace a file of the models folder atomically; the user of the OCR API may read it.
+
+    Raises:
+        OSError: It can't be written.
+        UnexpectedModelError: It would be too large to be read again.
+    """
+    if (size := len(text.encode())) > (limit := limit_of(path.name)):
+        raise UnexpectedModelError(
+            f"{path} would be larger than {limit // _MEBIBYTE} MiB, its limit ({size} bytes): it "
+            "is left as it was"
+        )
     # A name of its own: two writers of one file must not mix
     file_number, name = mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     staged = Path(name)
@@ -197,12 +229,15 @@ def read_promotions(models: Path) -> list[Promotion]:
     """Return all promotions, the latest last.
 
     Raises:
-        PromotionError: The file is damaged, or can't be read.
+        PromotionError: The file is damaged or too large, or can't be read.
     """
     try:
-        return Promotions.model_validate_json((models / POINTER).read_bytes()).promotions
+        content = read_limited(models / POINTER, to_do=RESTORE)
+        return Promotions.model_validate_json(content).promotions
     except FileNotFoundError:
         return []
+    except UnexpectedModelError as error:
+        raise PromotionError(str(error)) from error
     except (OSError, ValidationError) as error:
         raise PromotionError(f"{models / POINTER} can't be read: {error}") from error
 
@@ -213,7 +248,8 @@ def change_promotions(
     """Update the list by ``change``; return the valid promotion afterwards.
 
     Raises:
-        PromotionError: The file is corrupt.
+        PromotionError: The file is corrupt or too large.
+        UnexpectedModelError: It would be too large.
         OSError: It can't be written.
     """
     with locked(models):

@@ -46,7 +46,7 @@ class Weights:
     characters: NDArray[np.str_]
 
 
-class UnexpectedModelError(Exception):
+class UnexpectedModelError(ValueError):
     """The files of a model are damaged, too large, or not those of PP-OCRv6 small."""
 
 

@@ -257,6 +257,8 @@ def _keep(name: str, decision: Decision) -> None:
         change_record(models / name, change)
     except FileNotFoundError as error:
         raise changed from error
+    except UnexpectedModelError as error:
+        raise CommandError(str(error), status=ExitStatus.REFUSED) from error
 
 
 def _verdict(decision: Decision) -> list[str]:
@@ -319,7 +321,7 @@ def _find(name: str) -> _Known:
 def _change(change: Any) -> Promotion | None:
     try:
         return change_promotions(ModelsSettings().models, change)
-    except (PromotionError, OSError) as error:
+    except (PromotionError, UnexpectedModelError, OSError) as error:
         raise CommandError(str(error), status=status_of(error)) from error
 
 

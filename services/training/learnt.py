@@ -6,16 +6,20 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Self
 
 from app.engines.model_record import read_record
-from app.engines.models_folder import LocalModel, find_model
+from app.engines.models_folder import LocalModel, find_model, read_limited
 from services.training.lines import Line
 
 LEARNT = "learnt.json.gz"
+LARGEST = 2**27
+"""Limit in bytes of the record, also once it is decompressed: two million lines."""
 _PACKAGED = "rapidocr-"
 """After the name in a version of the embedded model: the package that brings it."""
+_DAMAGED = (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -91,15 +95,19 @@ def _read(model: LocalModel) -> Learnt:
     try:
         if read_record(model.folder) is None:
             return Learnt(is_complete=not model.is_for_default_engine)
-        known = json.loads(gzip.decompress((model.folder / LEARNT).read_bytes()))
+        with gzip.open(BytesIO(read_limited(model.folder / LEARNT, limit=LARGEST))) as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            return Learnt(is_complete=False)
+        known = json.loads(content)
         return Learnt(
             images=frozenset(known["images"]),
             groups=frozenset(known["groups"]),
             chosen_by=frozenset(known.get("chosen_by", ())),
-            is_complete=known["is_complete"],
+            is_complete=known["is_complete"] is True,
             is_choice_recorded=known.get("is_choice_recorded", "chosen_by" in known),
         )
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError):
+    except _DAMAGED:
         return Learnt(is_complete=False)
 
 

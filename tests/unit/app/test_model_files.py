@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import onnx
@@ -9,9 +10,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.engines.calibration import CalibrationError
 from app.engines.language import Language, parse_language
-from app.engines.loading import load_engine, load_fallback
-from app.engines.models_folder import MOST_FILES, LocalModel, change_promotions, limit_of
+from app.engines.loading import FILE as CALIBRATIONS
+from app.engines.loading import known_calibrations, load_engine, load_fallback, wanted_model
+from app.engines.models_folder import (
+    MOST_FILES,
+    LocalModel,
+    PromotionError,
+    change_promotions,
+    limit_of,
+)
 from app.engines.weights import (
     CHARACTERS_FILE,
     LANGUAGE_FILE,
@@ -21,7 +30,7 @@ from app.engines.weights import (
     parse_trained,
     write_trained,
 )
-from services.common.domain.trained_models import Promotion
+from services.common.domain.trained_models import POINTER, RECORD, Act, Promotion
 
 NAMES = ("lines-1", "lines-2")
 
@@ -208,3 +217,44 @@ def test_weights_of_any_bytes_are_read_or_refused(model: bytes, characters: byte
         kept = weights.characters.tolist()
         assert len({*kept}) == len(kept)
         assert "\n".join(kept[1:]) == characters.decode().removesuffix("\n")
+
+
+def too_large(path: Path) -> Path:
+    path.touch()
+    os.truncate(path, limit_of(path.name) + 1)  # takes no disk
+    return path
+
+
+def test_record_that_is_too_large_is_not_read(models: Path) -> None:
+    path = too_large(models / NAMES[1] / RECORD)
+
+    assert_refused(models, rf"{RECORD} is larger than \d+ MiB")
+    with pytest.raises(ValueError, match=str(path)):
+        known_calibrations(models)
+
+
+def test_promotions_that_are_too_large_are_not_read(models: Path) -> None:
+    path = too_large(models / POINTER)
+
+    with pytest.raises(PromotionError, match=rf"{path} is larger than .* limit: restore it"):
+        wanted_model("rapidocr")
+
+
+def test_calibrations_that_are_too_large_are_not_read(models: Path) -> None:
+    promote(models)
+    before = wanted_model("rapidocr")
+    path = too_large(models / CALIBRATIONS)
+
+    assert wanted_model("rapidocr") != before
+    with pytest.raises(CalibrationError, match=f"{path} is larger than"):
+        load_engine("rapidocr")
+
+
+def test_text_that_could_not_be_read_again_is_not_written(models: Path) -> None:
+    promote(models)
+    before = (models / POINTER).read_bytes()
+    act = Act(at=datetime.now(UTC), by="ada", reason=limit_of(POINTER) * "x")
+
+    with pytest.raises(UnexpectedModelError, match=f"{POINTER} would be larger than"):
+        add_promotion(models, Promotion(model="lines-1", content_hash="", promoted=act))
+    assert (models / POINTER).read_bytes() == before
