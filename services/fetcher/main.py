@@ -22,9 +22,8 @@ from services.common.runtime.server import http_server, serve_until, stop_on_sig
 from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.fetcher.api import Parts, build_app
 from services.fetcher.batches.dispatcher import Dispatcher, FairShare
-from services.fetcher.batches.expander import Counting, Expander
 from services.fetcher.batches.item_repository import ItemRepository
-from services.fetcher.batches.pages import Clearing, Pages
+from services.fetcher.batches.pages import Clearing, Counting, Expander, Pages
 from services.fetcher.batches.references import References
 from services.fetcher.batches.repository import BatchRepository, Cancellations
 from services.fetcher.batches.service import Batches

@@ -23,9 +23,9 @@ from rich.table import Table
 from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.domain.accuracy import similarity
+from services.common.domain.batch import page_id
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.batches.item_repository import fetch_id
-from services.fetcher.batches.pages import page_id
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.review import NOW, Person, known, open_review
 from tests.support.waiting import eventually

@@ -111,13 +111,13 @@ class Window(Enum):
     RETRY_ASKED = Place(
         "retry of a batch noted, not carried out",
         FETCHER,
-        "services.fetcher.batches.expander:Expander.requeue",
+        "services.fetcher.batches.pages:Expander.requeue",
         is_before=True,
     )
     RETRY_DONE = Place(
         "retry of a batch carried out, not noted",
         FETCHER,
-        "services.fetcher.batches.expander:Expander.requeue",
+        "services.fetcher.batches.pages:Expander.requeue",
     )
     DOCUMENT_WRITTEN = Place(
         "document written, event not acknowledged",

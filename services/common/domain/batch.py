@@ -245,6 +245,16 @@ class Batch(Record):
         return self.having(dispatch=self.dispatch.having(done=True))
 
 
+def page_id(batch_id: str, number: int) -> str:
+    """``_id`` of the document of a page of a list, in ``lists``."""
+    return f"{batch_id}/{number:06d}"
+
+
+def number_of(identity: str) -> int:
+    """Return the number of a page from its ``page_id``."""
+    return int(identity.rpartition("/")[2])
+
+
 def pack_rows(rows: Iterable[ListRow]) -> bytes:
     """Encode rows for storage."""
     short = [row if row[3] else row[:3] for row in rows]

@@ -15,14 +15,13 @@ from tenacity import retry_if_exception_type
 
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Queues
-from services.common.domain.batch import Batch
+from services.common.domain.batch import Batch, number_of
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import UnavailableError
 from services.common.runtime.periodic import retry_for_ever
 from services.common.runtime.settings import AmqpSettings
-from services.fetcher.batches.expander import Counting, Expander
 from services.fetcher.batches.item_repository import ItemRepository, row_of
-from services.fetcher.batches.pages import number_of
+from services.fetcher.batches.pages import Counting, Expander
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.jobs import Job, job_of
 

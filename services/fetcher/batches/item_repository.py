@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 from services.common.adapters.mongo import Collection, Document, Filter
 from services.common.adapters.repository import typed
 from services.common.adapters.request_batcher import RequestBatcher
-from services.common.domain.batch import NO_ITEMS, Counts, RetryScope
+from services.common.domain.batch import NO_ITEMS, Counts, RetryScope, page_id
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.details import FIELDS, Details
 from services.common.domain.page import PageOfLine
 from services.common.domain.redaction import hide_digest, hide_secrets
 from services.common.download.headers import Validators
-from services.fetcher.batches.pages import page_id
 from services.fetcher.jobs import Job
 from services.fetcher.metrics import FETCHED_ITEMS, ItemCode
 from services.fetcher.sources.addresses import is_submitted

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
-from services.common.domain.batch import Batch, BatchState, Counts, RetryScope
+from services.common.domain.batch import Batch, BatchState, Counts, RetryScope, page_id
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.errors import PermanentError
 from services.fetcher.batches.dispatcher import LEASE_SECONDS
-from services.fetcher.batches.expander import Counting, Expander
 from services.fetcher.batches.item_repository import CANCELLED, ItemRepository, fetch_id
-from services.fetcher.batches.pages import Pages, page_id
+from services.fetcher.batches.pages import Counting, Expander, Pages
 from services.fetcher.batches.repository import BatchRepository
 
 

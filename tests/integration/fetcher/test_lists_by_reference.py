@@ -18,9 +18,8 @@ from aiohttp import web
 
 from services.common.domain.provenance import from_metadata
 from services.fetcher.batches import dispatcher
-from services.fetcher.batches.expander import Expander
 from services.fetcher.batches.item_repository import ItemRepository
-from services.fetcher.batches.pages import PAGE_ROWS, Pages
+from services.fetcher.batches.pages import PAGE_ROWS, Expander, Pages
 from services.fetcher.batches.references import FETCHES_AT_ONCE
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.sources import spool

@@ -17,9 +17,8 @@ from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, Deliver
 from services.common.domain.batch import Batch, PageProgress, RetryScope
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import DatabaseUnavailableError
-from services.fetcher.batches.expander import Expander
 from services.fetcher.batches.item_repository import ItemRepository, Result, fetch_id
-from services.fetcher.batches.pages import Pages, to_page
+from services.fetcher.batches.pages import Expander, Pages, to_page
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.service import Batches
 from services.fetcher.batches.submissions import Description, Submissions

@@ -11,9 +11,8 @@ from services.common.domain.batch import Batch
 from services.common.domain.batch_item import ItemOutcome
 from services.fetcher.batches import dispatcher as dispatching
 from services.fetcher.batches.dispatcher import THROTTLED_SECONDS, FairShare
-from services.fetcher.batches.expander import Counting
 from services.fetcher.batches.item_repository import ItemRepository, Result, fetch_id
-from services.fetcher.batches.pages import Pages
+from services.fetcher.batches.pages import Counting, Pages
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.submissions import Description, Submissions
 from services.fetcher.jobs import Job
