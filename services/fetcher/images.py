@@ -15,7 +15,7 @@ from services.common.domain.page import GroundTruth, PageOfLine, transcript_to_m
 from services.common.domain.provenance import FETCH_ID, Provenance, to_metadata
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
-from services.common.download.headers import Validators
+from services.common.download.responses import Validators
 from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.jobs import Job
 from services.fetcher.sources.addresses import is_submitted, split_line, split_member

@@ -10,13 +10,8 @@ import structlog
 from services.common.adapters.rabbitmq.retry_policy import Delivery, retries_exhausted
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.errors import PostponedError, UnavailableError
-from services.common.download.errors import (
-    DownloadError,
-    FailedDownloadError,
-    NotModifiedError,
-    RefusedDownloadError,
-)
-from services.common.download.headers import Validators
+from services.common.download.errors import DownloadError, FailedDownloadError, RefusedDownloadError
+from services.common.download.responses import NotModifiedError, Validators
 from services.fetcher.batches.item_repository import CANCELLED, ItemRepository, Result
 from services.fetcher.batches.repository import BatchCancelledError, Cancellations
 from services.fetcher.images import Image, ImageWriter, adds_nothing, to_image

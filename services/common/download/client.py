@@ -14,15 +14,16 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from services.common.domain.image_formats import CONTENT_TYPES
-from services.common.download.errors import (
-    FailedDownloadError,
-    NotModifiedError,
-    RefusedDownloadError,
-    to_detail,
-)
+from services.common.download.errors import FailedDownloadError, RefusedDownloadError, to_detail
 from services.common.download.guard import AddressGuard, open_resolver
-from services.common.download.headers import Validators, clean_date, clean_etag
-from services.common.download.responses import check_robots_tag, check_status
+from services.common.download.responses import (
+    NotModifiedError,
+    Validators,
+    check_robots_tag,
+    check_status,
+    clean_date,
+    clean_etag,
+)
 from services.common.download.robots import RobotsPolicy
 from services.common.download.settings import DownloadSettings
 from services.common.download.transport import Body, DownloadMetrics, LargeBodyLimiter, Transport

@@ -2,9 +2,8 @@
 
 from typing import Literal
 
-from services.common.domain.errors import PermanentError, PipelineError, TransientError
+from services.common.domain.errors import PermanentError, TransientError
 from services.common.domain.redaction import hide_secrets
-from services.common.download.headers import Validators
 
 DownloadCode = Literal[
     "archive_refused",
@@ -96,22 +95,6 @@ class FailedDownloadError(TransientError):
         self.most_attempts = most_attempts
         self.retry_after_seconds = retry_after_seconds
         self.host: str | None = None
-
-
-class NotModifiedError(PipelineError):
-    """The content is unchanged since the earlier download; there is no body.
-
-    Args:
-        http_status: Of the response.
-        validators: For the next conditional request.
-    """
-
-    code = "not_modified"
-
-    def __init__(self, http_status: int, validators: Validators) -> None:
-        super().__init__("not modified")
-        self.http_status = http_status
-        self.validators = validators
 
 
 DownloadError = RefusedDownloadError | FailedDownloadError

@@ -1,9 +1,15 @@
-"""Translate responses and client exceptions into download errors."""
+"""Read responses: validators, Retry-After, X-Robots-Tag and status; and exceptions of the client.
+
+See docs/decisions/0014-conditional-requests.md.
+"""
 
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urljoin
 
@@ -11,6 +17,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
+from services.common.domain.errors import PipelineError
 from services.common.download.errors import (
     DownloadCode,
     DownloadError,
@@ -18,9 +25,22 @@ from services.common.download.errors import (
     RefusedDownloadError,
 )
 from services.common.download.guard import ForbiddenAddressError
-from services.common.download.headers import opts_out, retry_after_seconds
 from services.common.download.settings import DownloadSettings
 from services.common.download.urls import UnacceptableUrlError, check_characters, to_url
+
+LONGEST_RETRY_AFTER_SECONDS = 3600.0
+"""Limit of ``Retry-After``."""
+
+_ETAG = re.compile(r'(?:W/)?"[!#-~]{0,256}"')
+_HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT")
+_LONGEST_DATE = 40
+_ROBOT = re.compile(r"\*|(?=.*[a-z])[!#-'+.^-z|~0-9-]+")
+"""A product token (RFC 9110, 5.6.2): without spaces, so that a date with a comma is not one."""
+_OPT_OUT = frozenset({"noai", "noimageai"})
+_WITH_VALUE = frozenset(
+    {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}
+)
+"""Rules of the form ``name: value``, which is also the form of a robot's name."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -48,6 +68,110 @@ _CODES: Mapping[int, DownloadCode] = {
     451: "forbidden",
 }
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+
+
+@dataclass(frozen=True)
+class Validators:
+    """Validators of a downloaded resource (RFC 9110, 8.8).
+
+    Args:
+        etag: Strong or weak, as received.
+        last_modified: As received.
+        url: Their origin after redirects; None: the requested URL.
+    """
+
+    etag: str | None = None
+    last_modified: str | None = None
+    url: str | None = None
+
+    def conditions(self, url: URL, *, is_first: bool) -> dict[str, str]:
+        """Return the headers of a conditional request to one URL of a chain of redirects.
+
+        They are sent only to the resource they came from, as a tag may equal another's by chance
+        and would disclose one host's response to another. Invalid values (RFC 9110) are left out.
+        """
+        if str(url) != self.url if self.url else not is_first:
+            return {}
+        headers: dict[str, str] = {}
+        if etag := clean_etag(self.etag):
+            headers["If-None-Match"] = etag
+        if date := clean_date(self.last_modified):
+            headers["If-Modified-Since"] = date
+        return headers
+
+
+def clean_etag(value: str | None) -> str | None:
+    """Return a valid entity tag, or None."""
+    return value if value and _ETAG.fullmatch(value) else None
+
+
+def clean_date(value: str | None) -> str | None:
+    """Return a date in the preferred format of HTTP, or None."""
+    return value if value and _HTTP_DATE.fullmatch(value) else None
+
+
+def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Return the ``Retry-After`` of a response (RFC 9110, 10.2.3), an hour at most.
+
+    Args:
+        headers: Of the response.
+        now: Time, for tests.
+
+    Returns:
+        Seconds; None if it is missing or invalid.
+    """
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), LONGEST_RETRY_AFTER_SECONDS)
+    if not value or len(value) > _LONGEST_DATE:
+        return None
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    seconds = (date.replace(tzinfo=date.tzinfo or UTC) - (now or datetime.now(UTC))).total_seconds()
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
+
+
+def opts_out(lines: Iterable[str], agent: str) -> bool:
+    """Return whether X-Robots-Tag forbids training on an image: ``noai``, ``noimageai``.
+
+    Args:
+        lines: The header's values, one per occurrence.
+        agent: The robot's name; rules for other robots are ignored.
+    """
+    return any(_OPT_OUT & _rules_for(line, agent.lower()) for line in lines)
+
+
+def _rules_for(line: str, agent: str) -> set[str]:
+    """Return the rules of ``noindex, otherbot: noai, nofollow`` that apply to a robot."""
+    rules: set[str] = set()
+    concerns = True
+    for part in line.lower().split(","):
+        name, colon, rest = part.partition(":")
+        name = name.strip()
+        if colon and name not in _WITH_VALUE and _ROBOT.fullmatch(name):
+            concerns = name in {agent, "*"}
+            part = rest  # noqa: PLW2901
+        if concerns:
+            rules.add(part.strip())
+    return rules
+
+
+class NotModifiedError(PipelineError):
+    """The content is unchanged since the earlier download; there is no body.
+
+    Args:
+        http_status: Of the response.
+        validators: For the next conditional request.
+    """
+
+    code = "not_modified"
+
+    def __init__(self, http_status: int, validators: Validators) -> None:
+        super().__init__("not modified")
+        self.http_status = http_status
+        self.validators = validators
 
 
 def redirect_target(response: aiohttp.ClientResponse) -> URL | None:

@@ -12,8 +12,7 @@ from yarl import URL
 
 from services.common.download.decoding import decoder_for
 from services.common.download.errors import RefusedDownloadError
-from services.common.download.headers import Validators
-from services.common.download.responses import redirect_target, to_download_error
+from services.common.download.responses import Validators, redirect_target, to_download_error
 from services.common.download.settings import DownloadSettings
 from services.common.download.urls import UnacceptableUrlError
 

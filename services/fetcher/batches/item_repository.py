@@ -16,7 +16,7 @@ from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.details import FIELDS, Details
 from services.common.domain.page import PageOfLine
 from services.common.domain.redaction import hide_digest, hide_secrets
-from services.common.download.headers import Validators
+from services.common.download.responses import Validators
 from services.fetcher.jobs import Job
 from services.fetcher.metrics import FETCHED_ITEMS, ItemCode
 from services.fetcher.sources.addresses import is_submitted

@@ -3,12 +3,8 @@
 from typing import Protocol
 
 from services.common.download.client import Download
-from services.common.download.errors import (
-    FailedDownloadError,
-    NotModifiedError,
-    RefusedDownloadError,
-)
-from services.common.download.headers import Validators
+from services.common.download.errors import FailedDownloadError, RefusedDownloadError
+from services.common.download.responses import NotModifiedError, Validators
 from services.common.download.urls import host_of
 from services.fetcher.politeness.scheduler import HostScheduler
 from services.fetcher.sources.addresses import is_submitted, split_member

@@ -33,7 +33,7 @@ from services.common.domain.errors import (
 from services.common.domain.provenance import from_metadata
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
-from services.common.download.headers import Validators
+from services.common.download.responses import Validators
 from services.fetcher.batches.dispatcher import PAGE_ITEMS
 from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.batches.repository import BatchRepository, Cancellations

@@ -24,7 +24,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
 from services.common.domain.errors import PostponedError
 from services.common.download.client import Download
 from services.common.download.errors import FailedDownloadError
-from services.common.download.headers import Validators
+from services.common.download.responses import Validators
 from services.common.download.urls import host_of
 from services.fetcher.main import PARTITION_PREFETCH
 from services.fetcher.politeness.scheduler import MOST_HELD_SECONDS, SlotLimits

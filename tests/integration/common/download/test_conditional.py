@@ -4,12 +4,8 @@ import pytest
 from aiohttp import web
 
 from services.common.download.client import Downloader
-from services.common.download.errors import (
-    FailedDownloadError,
-    NotModifiedError,
-    RefusedDownloadError,
-)
-from services.common.download.headers import Validators
+from services.common.download.errors import FailedDownloadError, RefusedDownloadError
+from services.common.download.responses import NotModifiedError, Validators
 from tests.support.adversary import LIMIT_BYTES
 from tests.support.web import WebSite, open_site
 

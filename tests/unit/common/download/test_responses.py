@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from services.common.download.headers import (
+from services.common.download.responses import (
     LONGEST_RETRY_AFTER_SECONDS,
     Validators,
     clean_date,
