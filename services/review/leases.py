@@ -1,5 +1,6 @@
 """Leases of images, so that two people never annotate the same one."""
 
+import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -139,9 +140,35 @@ class Leases:
             change = {"$unset": {f"{name}_by": "", f"{name}_at": "", f"{name}_name": ""}}
             await self.collection.update_one(where, change)
 
+    async def claim(self, form: str, session: str) -> bool:
+        """Note a form that undoes; return False if it was sent before."""
+        record = {**_once(form, session), "expires_at": datetime.now(tz=UTC) + KEPT}
+        try:
+            await self.collection.insert(record)
+        except DuplicateDocumentError:
+            return False
+        return True
+
+    async def note(self, answer: Answer, form: str, session: str) -> None:
+        """Record what a form has undone."""
+        change = {"$set": {"image": answer.image, "undone_at": answer.at}}
+        await self.collection.update_one(_once(form, session), change)
+
+    async def undone_by(self, form: str, session: str) -> Answer | None:
+        """Return what a form has undone."""
+        found = await self.collection.find_one(_once(form, session))
+        if found is None or "image" not in found:
+            return None
+        return Answer(found["image"], found["undone_at"])
+
     def _until(self, session: str, now: datetime) -> dict[str, object]:
         until = now + timedelta(seconds=self.seconds)
         return {"session": session, "until": until, "expires_at": now + KEPT}
+
+
+def _once(form: str, session: str) -> dict[str, object]:
+    """Return which document is about a form, of which nothing is known but that it is a text."""
+    return {"_id": f"form {session} {hashlib.sha256(form.encode(errors='replace')).hexdigest()}"}
 
 
 def _of(image: str, session: str) -> dict[str, object]:

@@ -183,8 +183,15 @@ class Queue:
         await self.images.revert(image, **ours)
         return False
 
-    async def undo(self, session: Session) -> Answer | None:
-        """Revert a session's last annotation, and return it."""
+    async def undo(self, session: Session, form: str = "") -> Answer | None:
+        """Revert a session's last annotation, and return it.
+
+        Args:
+            session: The person's login.
+            form: Identifies a form: sent again, as by a reload, it reverts nothing more.
+        """
+        if form and not await self.leases.claim(form, session.id):
+            return await self.leases.undone_by(form, session.id)
         while (last := await self.leases.last_done(session.id)) is not None:
             mine = {"by": session.name, "at": last.at}
             is_reverted = await self.images.revert(last.image, **mine)
@@ -195,6 +202,8 @@ class Queue:
             is_undone = is_reverted or document.has_reverted(**mine)
             await self.leases.undone(last, session.id)
             if is_undone:
+                if form:
+                    await self.leases.note(last, form, session.id)
                 return last
         return None
 

@@ -1,8 +1,11 @@
 """Routes of the queue."""
 
+import secrets
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, NamedTuple
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -57,6 +60,7 @@ MESSAGES = {
 }
 READING_KEYS = "JKLM"
 """Of the texts that are offered; further ones are only clicked."""
+ONCE_BYTES = 16
 ANSWERED = "answered"
 """Event on which a page renews the progress."""
 
@@ -117,6 +121,7 @@ async def answer(request: Request, parts: Of, me: Me, posted: Posted) -> Respons
     task = await parts.queue.task(me, wanted, *filter(None, done.expected))
     if "hx-request" not in request.headers:
         # No redirect: it would lose what happened, what was typed and which image comes next
+        parts = replace(parts, pages=replace(parts.pages, address=_address(form)))
         return _page("queue", parts, me, task=task, form=form, done=done)
     page = _page("task", parts, me, task=task, form=form, done=done)
     page.headers["HX-Trigger"] = ANSWERED
@@ -124,9 +129,15 @@ async def answer(request: Request, parts: Of, me: Me, posted: Posted) -> Respons
 
 
 @router.get("/queue/answer")
-async def answered_page(_: Me) -> Response:
+async def answered_page(_: Me, form: Annotated[FilterForm, Query()]) -> Response:
     """Redirect to the queue, as a browser without scripts shows this address after an answer."""
-    return RedirectResponse("/queue", status_code=303)
+    return RedirectResponse(_address(form), status_code=303)
+
+
+def _address(form: FilterForm) -> str:
+    """Return the address of the queue with a filter."""
+    parameters = urlencode(form.parameters(form.cursor))
+    return f"/queue?{parameters}" if parameters else "/queue"
 
 
 class Done(NamedTuple):
@@ -178,6 +189,7 @@ def _page(
         characters=parts.settings.characters.split(),
         is_searched=parts.queue.is_searched(form.mode),
         later=encode(task.cut.after) if task.cut and task.cut.after else "",
+        once=secrets.token_hex(ONCE_BYTES),
         keep_milliseconds=int(parts.settings.lease_seconds * 1000 * KEEP_AFTER),
     )
 
@@ -229,7 +241,7 @@ async def _act(parts: Parts, me: Session, form: FormData) -> Done:
     image, later, text = (text_of(form, name) for name in ("id", "next", "text"))
     action = _action_of(form)
     if action is Action.UNDO:
-        return await _undo(parts, me, Done(Text("Nothing to undo."), text, [image, later]))
+        return await _undo(parts, me, form, Done(Text("Nothing to undo."), text, [image, later]))
     if action is Action.SKIP:
         await parts.queue.leases.skip(image, me.id)
         return Done(Text("Skipped: you are not shown it again today."), None, [later])
@@ -254,8 +266,8 @@ async def _act(parts: Parts, me: Session, form: FormData) -> Done:
     return Done(_saved(collapse(text), action, shown or [], suspect), None, [later])
 
 
-async def _undo(parts: Parts, me: Session, nothing: Done) -> Done:
-    undone = await parts.queue.undo(me)
+async def _undo(parts: Parts, me: Session, form: FormData, nothing: Done) -> Done:
+    undone = await parts.queue.undo(me, text_of(form, "once"))
     if undone is None:
         return nothing
     image, later = nothing.expected

@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from html import unescape
+from html import escape, unescape
 
 import pytest
 
@@ -131,6 +131,48 @@ async def test_page_without_scripts_says_what_happened(site: Site) -> None:
     assert undone == "Undone: the image is as it was before."
     assert second.count('id="said"') == 1
     assert (image_of(again), fields_of(again)["text"]) == (image_of(first), "uno")
+
+
+async def test_reload_without_scripts_undoes_nothing_more(site: Site) -> None:
+    await site.add(known("one", 0.1), known("two", 0.2), known("three", 0.3))
+    async with site.person() as ada:
+        first = await ada.see("/queue")
+        second = await ada.do(first, "save", "uno")
+        third = await ada.do(second, "save", "due")
+        form = {**fields_of(third), "action": "undo"}
+        pages = []
+        for _ in range(2):  # a browser sends the form again
+            async with ada.client.post("/queue/answer", data=form) as response:
+                pages.append(await response.text())
+        kept = await site.document(image_of(first))
+        back = await ada.do(pages[-1], "undo")
+
+    assert kept["annotation"]["text"] == "uno"
+    for page in pages:
+        assert (image_of(page), fields_of(page)["text"]) == (image_of(second), "due")
+    assert image_of(back) == image_of(first)
+
+
+async def test_address_of_an_answer_keeps_the_filters(site: Site) -> None:
+    await site.add(*(known(each, 0.1, sources=[{"collection": "a&b"}]) for each in ("one", "two")))
+    place = "/queue?mode=random&collection=a%26b&where=metadata.x%3D1&where=metadata.y%3D2"
+    async with site.person() as ada:
+        task = await ada.see("/queue?collection=a%26b&mode=random")
+        action = unescape(re.findall(r'<form id="answer"[^>]* action="([^"]*)"', task)[0])
+        form = {**fields_of(task), "action": "skip"}
+        async with ada.client.post(action, data=form) as response:
+            shown = await response.text()
+        async with ada.client.get(action, allow_redirects=False) as response:
+            to = response.headers["Location"]
+        given = place.replace("/queue", "/queue/answer")
+        async with ada.client.get(given, allow_redirects=False) as response:
+            also = response.headers["Location"]
+
+    assert action == "/queue/answer?collection=a%26b&mode=random"
+    assert to == "/queue?collection=a%26b&mode=random"
+    assert sorted(also.partition("?")[2].split("&")) == sorted(place.partition("?")[2].split("&"))
+    # The switch of languages leads to the queue, too
+    assert f'name="then" value="{escape(to)}"' in shown
 
 
 async def test_twenty_people_at_once_get_twenty_pairs_of_images(site: Site) -> None:
