@@ -1,6 +1,8 @@
 """Submit a list, the bundled samples, or the bundled page."""
 
 import hashlib
+import json
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -31,11 +33,8 @@ async def submit(source: str | None, samples_port: int, fetcher: FetcherClient) 
     if source is None:
         content = (FOLDER / LIST_NAME).read_text()
         made = absolute_list(content, site_url(samples_port, "")).encode()
-        return await fetcher.submit_file(
-            BytesIO(made),
-            file_name="samples.csv",
-            request=ListRequest(name="bundled samples"),
-            idempotency_key=_key_of(made),
+        return await submit_bundled(
+            fetcher, made, "samples.csv", ListRequest(name="bundled samples")
         )
     if is_address(source):
         content_bytes, file_name = await _downloaded(source)
@@ -48,18 +47,22 @@ async def submit(source: str | None, samples_port: int, fetcher: FetcherClient) 
 
 async def submit_page(fetcher: FetcherClient) -> Submission:
     """Submit the bundled page."""
-    request, content = ListRequest(name="bundled page", pages=True), PAGE_FILE.read_bytes()
+    request = ListRequest(name="bundled page", pages=True)
+    return await submit_bundled(fetcher, PAGE_FILE.read_bytes(), PAGE_FILE.name, request)
+
+
+async def submit_bundled(
+    fetcher: FetcherClient, content: bytes, file_name: str, request: ListRequest
+) -> Submission:
+    """Submit a file, as the same batch by each start until the file or what is asked changes."""
+    said = json.dumps([file_name, asdict(request)], sort_keys=True).encode()
+    digest = hashlib.sha256(hashlib.sha256(said).digest() + content).hexdigest()
     return await fetcher.submit_file(
         BytesIO(content),
-        file_name=PAGE_FILE.name,
+        file_name=file_name,
         request=request,
-        idempotency_key=_key_of(content),
+        idempotency_key=f"bundled-{digest}",
     )
-
-
-def _key_of(content: bytes) -> str:
-    """Return the key by which each start submits the same batch, until its content changes."""
-    return f"bundled-{hashlib.sha256(content).hexdigest()}"
 
 
 def is_address(source: str) -> bool:

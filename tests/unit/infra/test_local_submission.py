@@ -1,0 +1,34 @@
+"""Bundled samples, which ``run_local.sh`` submits at each start."""
+
+from typing import IO, Any, cast
+
+from infra.local.submission import submit_bundled
+from services.common.adapters.fetcher_api import FetcherClient
+from services.common.domain.fetcher_answers import ListRequest, Submission
+
+
+class Fetcher:
+    """Notes keys: the real one takes a key for the same batch, and refuses another file with it."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    async def submit_file(self, _: IO[bytes], *, idempotency_key: str, **__: Any) -> Submission:
+        self.keys.append(idempotency_key)
+        return Submission(batch_id="b1", accepted=1, rejected=[])
+
+
+async def test_bundled_file_is_a_new_batch_when_what_is_asked_changes() -> None:
+    fetcher = Fetcher()
+    lines, pages = ListRequest(name="samples"), ListRequest(name="samples", pages=True)
+    named = ListRequest(name="other samples")
+    calls = [
+        *((b"a", "a.csv", lines), (b"a", "a.csv", lines), (b"b", "a.csv", lines)),
+        *((b"a", "b.csv", lines), (b"a", "a.csv", pages), (b"a", "a.csv", named)),
+    ]
+
+    for content, name, request in calls:
+        await submit_bundled(cast("FetcherClient", fetcher), content, name, request)
+
+    assert fetcher.keys[0] == fetcher.keys[1]
+    assert len({*fetcher.keys}) == 5
