@@ -16,9 +16,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from app.collect import LONGEST_DRAIN_SECONDS, Collector
 from app.engines.loading import load_engine, load_fallback, wanted_model
 from app.metrics import CollectMetrics, OcrMetrics
-from app.native import return_freed_memory, silence_libtiff
 from app.predictor import Predictor
-from app.processes import ProcessesCollector
+from app.processes import ProcessesCollector, return_freed_memory, silence_libtiff
 from app.queueing import WorkQueue
 from app.routes import create_app
 from app.service import OcrService

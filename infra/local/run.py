@@ -11,7 +11,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _options(arguments)
     # Imports take seconds; an interrupt during them ends quietly
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from infra.local.check import check_programs  # noqa: PLC0415
+    from infra.local.install import check_programs  # noqa: PLC0415
     from infra.local.pipeline import Options, run  # noqa: PLC0415
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,9 +8,8 @@ import pytest
 
 from infra.local import as_root, install, locate, progress
 from infra.local.cache import build_environment, cache_folder
-from infra.local.check import check_programs
 from infra.local.errors import LocalError, ProgramError, ServerMissingError
-from infra.local.install import SERVERS, Server, install_missing
+from infra.local.install import SERVERS, Server, check_programs, install_missing
 from infra.local.progress import run_and_tell
 
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[3]
 DECODE = """
 import sys
 from app.images import decode
-from app.native import silence_libtiff
+from app.processes import silence_libtiff
 silence_libtiff()
 print(decode(sys.stdin.buffer.read(), max_pixels=1_000_000).width)
 """
