@@ -172,7 +172,7 @@ async def _follow_documents(
     ids: list[str],
     bar: Progress,
     *,
-    what: str = "indexing",
+    what: str,
     stalled_seconds: float,
 ) -> frozenset[str]:
     """Wait for the documents; return those still missing after the timeout."""

@@ -40,12 +40,12 @@ def absolute_list(content: str, base_url: str) -> str:
     return text.getvalue()
 
 
-def build_site(folder: Path = FOLDER) -> web.Application:
-    """Build the site: the list at ``/`` and under its name, and every file of the folder.
+def build_site() -> web.Application:
+    """Build the site: the list at ``/`` and under its name, and every file of ``FOLDER``.
 
     The files are read now and looked up by name, so no path can leave the folder.
     """
-    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = {path.name: path.read_bytes() for path in FOLDER.iterdir()}
 
     async def serve_list(request: web.Request) -> web.Response:
         base_url = f"{request.scheme}://{request.host}/"

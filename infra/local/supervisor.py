@@ -39,7 +39,6 @@ class Program:
     is_ready: Callable[[], Awaitable[bool]]
     """Readiness probe, repeated after the start until it succeeds."""
     ready_timeout_seconds: float = 60.0
-    stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_seconds: float = 15.0
     """Timeout before the whole process group is killed."""
 
@@ -219,7 +218,7 @@ class _Child:
         process = self._running
         try:
             if process.poll() is None:
-                process.send_signal(self.program.stop_signal)
+                process.terminate()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self.program.stop_timeout_seconds):
                         await self.wait_ended()

@@ -204,7 +204,7 @@ def states(
     return _filled(panel, title, advice, "none", [query], width=width, height=8)
 
 
-def heat(title: str, advice: str, unit: str, query: Query, *, width: int = 12) -> Builder[Panel]:
+def heat(title: str, advice: str, unit: str, query: Query) -> Builder[Panel]:
     """Return a heat map of a histogram's buckets over time."""
     panel = (
         heatmap.Panel()
@@ -215,7 +215,7 @@ def heat(title: str, advice: str, unit: str, query: Query, *, width: int = 12) -
         .cell_gap(1)
     )
     return _filled(
-        panel, title, advice, unit, [query], width=width, height=8, form=PromQueryFormat.HEATMAP
+        panel, title, advice, unit, [query], width=12, height=8, form=PromQueryFormat.HEATMAP
     )
 
 

@@ -144,13 +144,13 @@ class Draft:
         return Transcript(kind, self.image, self.width, self.height, lines, problems, is_pixels)
 
 
-def joined(parts: Sequence[Reading], separator: str = " ") -> Reading | None:
+def joined(parts: Sequence[Reading]) -> Reading | None:
     """Return the text of a line of separate words, with the lowest confidence."""
     if not parts:
         return None
     codes = [each.code for each in parts if each.code]
     code = next((each for each in codes if each != "several_readings"), "".join(codes[:1]))
-    text = separator.join(each.text for each in parts)
+    text = " ".join(each.text for each in parts)
     return Reading(text, min(each.confidence for each in parts), code)
 
 
