@@ -64,7 +64,12 @@ def decide(
         for engine in (candidate, current)
     )
     one, other, difference = quality_of(new), quality_of(old), compare(new, old).cer
-    by_source = _grouped(new, old, [[each.host] for each in new])
+    sources = [
+        [f"{export.name} {group}".strip() for group in line.groups]
+        for export in exports
+        for line in export.lines
+    ]
+    by_source = _grouped(new, old, sources)
     by_tag = _grouped(new, old, [line.tags for line in lines])
     problems = []
     if one.cer.value >= other.cer.value:

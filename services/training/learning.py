@@ -35,6 +35,7 @@ from services.training.lines import (
     UnusableExportError,
     annotated,
     read_export,
+    sources_of,
 )
 from services.training.measuring import Reading, measure, read_lines
 from services.training.registering import free_place, staged
@@ -283,7 +284,7 @@ def _calibrated(
     scores = np.array([each.score for each in readings])
     is_right = np.array([float(not each.errors) for each in readings])
     lengths = np.array([len(each.text) for each in readings])
-    groups = [each.line.group for each in readings]
+    groups = sources_of(each.line for each in readings)
     fitted = fit_best(scores, is_right, lengths, methods=LINES, groups=groups)
     if fitted.is_at_bound or not fitted.is_better:
         return record, version

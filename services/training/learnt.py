@@ -40,10 +40,10 @@ class Learnt:
     @classmethod
     def of(cls, lines: Iterable[Line], validation: Iterable[Line] = ()) -> Self:
         """Return the record of training lines, and of those that measured meanwhile."""
-        known = [(line.name, _digest(line.group)) for line in lines]
+        lines = [*lines]
         return cls(
-            images=frozenset(image for image, _ in known),
-            groups=frozenset(group for _, group in known),
+            images=frozenset(line.name for line in lines),
+            groups=frozenset(_digest(group) for line in lines for group in line.groups),
             chosen_by=frozenset(line.name for line in validation),
         )
 
@@ -58,8 +58,8 @@ class Learnt:
         )
 
     def of_known_groups(self, lines: Sequence[Line]) -> list[Line]:
-        """Return the lines whose group has lines that were learnt."""
-        return [line for line in lines if _digest(line.group) in self.groups]
+        """Return the lines of which a group has lines that were learnt."""
+        return [line for line in lines if not self.groups.isdisjoint(map(_digest, line.groups))]
 
 
 def learnt_by(name: str, models: Path) -> Learnt:

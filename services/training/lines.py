@@ -1,6 +1,6 @@
 """Labelled lines of an export in any layout."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -48,12 +48,19 @@ class Line:
     name: str
     """SHA-256 of the original bytes."""
     group: str
-    """Common to the lines of one source: a hand, a book, a web site."""
+    """Common to the lines of one source: a hand, a book, a web site; the first of several."""
     licence: str | None
     width: int
     """Pixels, at the height that the default engine reads at."""
     tags: tuple[str, ...] = ()
     """Of a page's line, such as ``heading``."""
+    further_groups: tuple[str, ...] = ()
+    """Of the same kind, such as those of a copy in another book."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """All its groups."""
+        return (self.group, *self.further_groups)
 
     @property
     def content(self) -> bytes:
@@ -166,12 +173,14 @@ def _rows(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _line(record: Record, file: Path | bytes) -> Line:
+    group, *others = _groups(record)
     line = Line(
         file=file,
         text=record.label,
         is_annotated=record.origin is Origin.ANNOTATION,
         name=record.sha256,
-        group=_group(record),
+        group=group,
+        further_groups=tuple(others),
         licence=record.licence,
         width=0,
         tags=(record.page and record.page.tags) or (),
@@ -180,22 +189,43 @@ def _line(record: Record, file: Path | bytes) -> Line:
     return replace(line, width=max(1, width * MODEL_HEIGHT // height))
 
 
-def _group(record: Record) -> str:
-    known = [*record.split_groups, record.group, *record.hosts, record.collection]
-    return next((each for each in known if each), record.key.rpartition("/")[0])
+def _groups(record: Record) -> list[str]:
+    """Return the groups of a line, of the first kind that is known, at least one."""
+    kinds = (record.split_groups, [record.group], record.hosts, [record.collection])
+    known = ([each for each in kind if each] for kind in kinds)
+    return next(filter(None, known), [record.key.rpartition("/")[0]])
+
+
+def sources_of(lines: Iterable[Line]) -> list[str]:
+    """Return the source of each line; groups that have a line in common are one."""
+    lines, roots = [*lines], dict[str, str]()
+
+    def root(group: str) -> str:
+        while (above := roots.setdefault(group, group)) != group:
+            group = above
+        return group
+
+    for line in lines:
+        for each in line.further_groups:
+            first, other = sorted((root(line.group), root(each)))
+            roots[other] = first
+    return [root(line.group) for line in lines]
 
 
 def _held_out(lines: list[Line]) -> tuple[list[Line], list[Line]]:
     """Split by source, so that validation sources are unseen; a single source by line.
 
+    Where a few lines make all groups one, it is by each line's first group.
+
     In the order of the hashes of their names, sources are held out until these have a tenth of the
     annotated lines, none with which more than half of them would be: few sources leave no choice to
     chance. Sources without annotated lines measure nothing.
     """
-    is_by_group = len({line.group for line in lines}) > 1
+    ways = (sources_of(lines), [line.group for line in lines], [line.name for line in lines])
+    names = next(way for way in ways if len({*way}) > 1 or way is ways[-1])
     units: dict[str, list[Line]] = {}
-    for line in lines:
-        units.setdefault(line.group if is_by_group else line.name, []).append(line)
+    for name, line in zip(names, lines, strict=True):
+        units.setdefault(name, []).append(line)
     goal = HELD_OUT * len(annotated(lines))
     held: set[str] = set()
     measuring = 0

@@ -354,6 +354,17 @@ def test_lines_that_a_model_has_learnt_do_not_judge_it() -> None:
         decide(candidate, current, [HeldOut("set", lines)], Learnt.of(lines[1:]))
 
 
+def test_line_counts_for_each_of_its_sources() -> None:
+    lines = [replace(each, further_groups=("C",)) for each in _lines(10 * "A" + 10 * "B")]
+    learnt = Learnt.of([replace(lines[0], name="other", group="D")])
+    current, new = (ScriptedEngine([text] * 20, score=1.0) for text in ("aX", "ab"))
+    decision = decide(new, current, [HeldOut("set", lines)], learnt)
+
+    counts = {name: part.images for name, part in decision.by_source.items()}
+    assert counts == {"set C": 20, "set A": 10, "set B": 10}
+    assert "20 of 20 lines from sources that a model was trained on" in decision.warnings[0]
+
+
 def test_lines_that_chose_a_model_judge_it_only_where_there_are_no_others() -> None:
     lines = _lines(20 * "A" + 20 * "B")
     learnt = Learnt.of([], validation=lines[:25])

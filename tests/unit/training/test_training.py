@@ -199,6 +199,27 @@ def test_few_sources_are_enough_to_hold_some_out(sizes: tuple[int, ...]) -> None
     assert not {line.group for line in train} & {line.group for line in held}
 
 
+def test_sources_that_share_a_line_are_not_divided(tmp_path: Path) -> None:
+    groups = {f"{hand}{n}": [hand] for hand in "ABCD" for n in "123"}
+    groups |= {"ab": ["A", "B"], "cd": ["C", "D"]}
+    known = {text: {"split_groups": each} for text, each in groups.items()}
+    export = read_export(write_export(tmp_path / "set", {"train": [*groups]}, known=known))
+
+    train, held = (
+        {name for line in part for name in line.groups}
+        for part in (export.train, export.validation)
+    )
+    assert {frozenset(train), frozenset(held)} == {frozenset("AB"), frozenset("CD")}
+
+
+def test_hands_that_all_share_lines_are_held_out_by_the_first(tmp_path: Path) -> None:
+    known = {f"{hand}{n}": {"split_groups": [hand, "all"]} for hand in "ABCD" for n in "123"}
+    export = read_export(write_export(tmp_path / "set", {"train": [*known]}, known=known))
+
+    assert {line.group for line in export.validation} < {*"ABCD"}
+    assert len(export.validation) == 3
+
+
 @pytest.mark.parametrize("name", list("pqrstuvw"))
 def test_source_without_annotations_is_not_held_out(name: str) -> None:
     predicted = [replace(line_of(f"p{n}", name), is_annotated=False) for n in range(100)]
