@@ -237,17 +237,21 @@ def line_of(text: str, group: str) -> Line:
 
 
 def test_what_is_held_out_anywhere_is_not_rehearsed(tmp_path: Path, models: Path) -> None:
+    """Half as many lines as new ones are rehearsed: here all that may be."""
     new = write_export(
-        tmp_path / "new", {"train": ["a", "b"], "validation": ["c"], "test": ["d", "e"]}
+        tmp_path / "new",
+        {"train": [*"abghijklmn"], "validation": ["c"], "test": ["d", "e"]},
     )
-    old = write_export(
-        tmp_path / "old", {"train": ["d", "e", "f"], "validation": ["c"], "test": ["a"]}
-    )
-    answer(new, "--name", "lines", *TINY, "--rehearse", old, "--epochs", 1)
+    old = write_export(tmp_path / "old", {"train": [*"cdef"], "validation": ["o"], "test": ["p"]})
+    third = write_export(tmp_path / "third", {"train": [*"opq"], "validation": ["r"]})
+    rehearsed = ("--rehearse", old, "--rehearse", third)
+    told = answer(new, "--name", "lines", *TINY, *rehearsed, "--epochs", 1)
 
     learnt = learnt_by("lines", models)
-    names = {each.label: each.sha256 for part in (new, old) for each in read_records(part)}
-    assert not {names["c"], names["d"], names["e"]} & learnt.images
+    exports = (new, old, third)
+    names = {each.label: each.sha256 for part in exports for each in read_records(part)}
+    assert told["images"]["rehearsed"] == 2
+    assert learnt.images == {names[text] for text in "abghijklmnfq"}
     assert learnt.chosen_by == {names["c"]}
 
 
