@@ -107,7 +107,7 @@ async def export(
             if target is not None:
                 with _bar(output.stderr, "pushing") as progress:
                     await push(out, ObjectStore(store.client, target[0]), target[1], progress)
-    warnings = _warnings(manifest)
+    warnings = manifest.warnings
     said = {"out": str(out), "pushed_to": push_to, "warnings": warnings}
     shown = (*_render(manifest, out), *(f"Warning: {each}." for each in warnings))
     output.print({**said, **manifest.model_dump(mode="json")}, *shown)
@@ -146,14 +146,6 @@ def _translate_export_errors() -> Iterator[None]:
     except OSError as error:
         message = f"{error.filename or 'the folder'}: {error.strerror or error}"
         raise CommandError(message, status=status_of(error)) from error
-
-
-def _warnings(manifest: Manifest) -> list[str]:
-    ask = "annotate more images" + ("" if manifest.query.use_split else ", or change --split")
-    return [
-        f"{name} has {number_of(count, 'image')}, which says little: {ask}"
-        for name, count in manifest.few.items()
-    ]
 
 
 def _render(manifest: Manifest, out: Path) -> list[Any]:

@@ -16,6 +16,7 @@ from services.common.domain.labels import Origin
 from services.common.domain.normal_form import Difference
 from services.common.domain.page import PageOfLine
 from services.common.domain.records import How, first_problem
+from services.common.domain.texts import number_of
 from services.datasets.splits import parse_split
 
 FEWEST_TO_MEASURE = 50
@@ -149,6 +150,15 @@ class Manifest(BaseModel):
         named = [name for name, share in shares if share and not self.query.use_split]
         counts = {**dict.fromkeys(named, 0), **self.splits}
         return {name: count for name, count in counts.items() if count < FEWEST_TO_MEASURE}
+
+    @property
+    def warnings(self) -> list[str]:
+        """Reasons why little can be learnt or measured, with what to do."""
+        ask = "annotate more images" + ("" if self.query.use_split else ", or change --split")
+        return [
+            f"{name} has {number_of(count, 'image')}, which says little: {ask}"
+            for name, count in self.few.items()
+        ]
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -138,11 +138,16 @@ async def test_split_of_few_images_is_warned_of(
     for number, split in enumerate(["train", "train", "train", "test"]):
         source = {"kind": "archive", "split": split}
         await collected.add(f"{number}.png", f"{number}", right=f"{number}", sources=[source])
-    asked = ("export", "--format", "hf", "--out", tmp_path / "set")
+    asked, card = (
+        ("export", "--format", "hf", "--out", tmp_path / "set"),
+        tmp_path / "set/README.md",
+    )
 
     assert (await answer(*asked, "--split", "100/0"))["warnings"] == []
+    assert "Warning" not in card.read_text()
     given = "test has 1 image, which says little: annotate more images"
     assert (await answer(*asked, "--use-split"))["warnings"] == [given]
+    assert f"\n**Warning**: {given}.\n" in card.read_text()
     _, shown = await docreco(*asked, "--split", "1/0/99999999")
     few = "Warning: train has 0 images, which says little: annotate more images, or change --split."
     assert few in shown
