@@ -303,6 +303,20 @@ async def test_next_image_is_loaded_while_the_first_is_read(office: Office) -> N
         assert not [each for each in loaded if address and each.endswith(address)]
 
 
+async def test_message_stays_until_it_is_closed(office: Office) -> None:
+    await office.review.add(*(line(number) for number in range(3)), with_objects=True)
+    async with office.desk("ada") as page:
+        said, close = page.locator("#said"), page.get_by_role("button", name="Close the message")
+        await expect(close).to_be_hidden()
+        await press(page, "Enter")
+        await expect(said).to_contain_text("Saved")
+        await close.click()
+        await expect(said).to_be_hidden()
+        await expect(page.locator("#text")).to_be_focused()
+        await press(page, "Alt+KeyS")
+        await expect(said).to_contain_text("Skipped")
+
+
 async def test_enter_that_is_held_down_accepts_one_image(office: Office) -> None:
     await office.review.add(*(line(number) for number in range(4)), with_objects=True)
     async with office.desk("ada") as page:

@@ -37,6 +37,10 @@ document.addEventListener("click", (event) => {
   const { insert, use, look: change } = button.dataset;
   if (insert !== undefined) write(insert, false);
   if (use !== undefined) write(use, true);
+  if ("close" in button.dataset) {
+    document.getElementById("said").textContent = "";
+    input()?.focus();
+  }
   if ("repeat" in button.dataset) write(sessionStorage.getItem("last") ?? "", true);
   if (change === "larger") look.zoom = Math.min(look.zoom + 1, ZOOMS.length - 1);
   if (change === "smaller") look.zoom = Math.max(look.zoom - 1, 0);
@@ -141,7 +145,7 @@ const begin = () => {
   if (draft !== null && draft !== field.value) {
     field.value = draft;
     const said = document.getElementById("said");
-    said.textContent = said.dataset.restored;
+    said.textContent = [said.textContent, said.dataset.restored].filter(Boolean).join(" ");
   }
   const last = document.querySelector("[data-repeat]");
   if (last) last.hidden = sessionStorage.getItem("last") === null;
