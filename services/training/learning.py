@@ -208,20 +208,25 @@ def _lines(
 ) -> _Lines:
     """Choose the lines to learn from, and those to measure by, of which none is learnt.
 
-    Neither by this training nor by its base. What any of the exports has held out is not rehearsed.
+    Neither by this training nor by its base. What any of the exports has held out is not rehearsed,
+    nor what is new; a line of several earlier exports counts once.
     """
     held = frozenset[str]().union(*(each.held_out for each in (export, *old)))
     new = [line for line in export.train if trainee.can_write(line.text)]
-    earlier = [line for each in old for line in each.train if trainee.can_write(line.text)]
-    earlier = [line for line in earlier if line.name not in held]
+    unfit = held.union(line.name for line in new)
+    others = {
+        line.name: line for each in old for line in each.train if trainee.can_write(line.text)
+    }
+    earlier = [line for name, line in others.items() if name not in unfit]
     most = int(REHEARSAL_SHARE * len(new))
     order = np.random.default_rng(seed).permutation(len(earlier))[:most]
     rehearsed = [earlier[number] for number in order]
     learnt = base.images.union(line.name for line in (*new, *rehearsed))
+    validating = {line.name: line for each in old for line in each.validation}
     measured: dict[str, Sequence[Line]] = {
         TRAIN: annotated(new),
         VALIDATION: [line for line in export.validation if line.name not in learnt],
-        REHEARSED: [line for each in old for line in each.validation if line.name not in learnt],
+        REHEARSED: [line for name, line in validating.items() if name not in learnt],
     }
     return _Lines(new, rehearsed, measured)
 

@@ -255,6 +255,17 @@ def test_what_is_held_out_anywhere_is_not_rehearsed(tmp_path: Path, models: Path
     assert learnt.chosen_by == {names["c"]}
 
 
+def test_line_is_rehearsed_once_and_not_where_it_is_new(tmp_path: Path) -> None:
+    new = write_export(tmp_path / "new", {"train": [*"abcdefgh"], "validation": ["o"]})
+    old = write_export(tmp_path / "old", {"train": [*"abcx"], "validation": ["p"]})
+    again = write_export(tmp_path / "again", {"train": ["x", "y"], "validation": ["p"]})
+    rehearsed = ("--rehearse", old, "--rehearse", again)
+    told = answer(new, "--name", "lines", *TINY, *rehearsed, "--epochs", 1)
+
+    assert told["images"] == {"train": 8, "validation": 1, "rehearsed": 2}
+    assert told["metrics"]["rehearsed"]["after"]["images"] == 1
+
+
 def test_line_that_the_base_learnt_does_not_validate(tmp_path: Path) -> None:
     first = write_export(tmp_path / "first", {"train": ["a", "b"], "validation": ["c"]})
     second = write_export(tmp_path / "second", {"train": ["c", "d"], "validation": ["a", "e"]})
