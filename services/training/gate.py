@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from app.engines.base import Engine
 from services.common.domain.accuracy import word_errors
 from services.common.domain.errors import PermanentError
+from services.common.domain.records import How
 from services.common.domain.texts import number_of
 from services.common.domain.trained_models import CALIBRATION_MARK, Decision, Part
 from services.datasets.differences import SIGNIFICANT, Pairs, find_rises, rates
@@ -78,7 +79,11 @@ def decide(
         problems.append(f"the difference may be chance (p = {difference.p_value:.3f})")
     rises = find_rises(by_source, by_tag)
     problems += [str(each) for each in rises if each.is_evident]
-    warnings = [str(each) for each in rises if not each.is_evident] + _warnings(lines, learnt)
+    warnings = [
+        *(str(each) for each in rises if not each.is_evident),
+        *_warnings(lines, learnt),
+        *_accepted(new, old),
+    ]
     if one.calibration_error > max(CALIBRATED, other.calibration_error):
         words = (
             f"the calibration error rises from {other.calibration_error:.1%} to "
@@ -146,6 +151,22 @@ def _warnings(lines: Sequence[Line], learnt: Learnt) -> list[str]:
     return found
 
 
+def _accepted(new: Sequence[Sample], old: Sequence[Sample]) -> list[str]:
+    """Warn of texts that are predictions: they flatter the model that has made them."""
+    pairs = list(zip(new, old, strict=True))
+    others = [pair for pair in pairs if pair[0].how != How.ACCEPTED]
+    if len(others) == len(pairs):
+        return []
+    words = (
+        f"{len(pairs) - len(others)} of {number_of(len(pairs), 'text')} are predictions that a "
+        "person accepted as shown, which the model that made them reads too well"
+    )
+    if others:
+        cer, against_cer = rates(others)
+        words += f": without them the CER is {against_cer:.1%} before, {cer:.1%} after"
+    return [words]
+
+
 def _grouped(
     new: Sequence[Sample], old: Sequence[Sample], names: Sequence[Sequence[str]]
 ) -> dict[str, Pairs]:
@@ -174,4 +195,5 @@ def _sample(reading: Reading, export: str) -> Sample:
         errors=reading.errors,
         word_errors=words.errors,
         words=words.words,
+        how=line.how,
     )

@@ -12,6 +12,7 @@ from app.images import Pixels, decode, measure
 from app.settings import OcrSettings
 from services.common.domain.errors import PermanentError
 from services.common.domain.labels import Origin
+from services.common.domain.records import UNKNOWN_HOW
 from services.datasets.manifest import (
     Format,
     Manifest,
@@ -54,6 +55,8 @@ class Line:
     """Pixels, at the height that the default engine reads at."""
     tags: tuple[str, ...] = ()
     """Of a page's line, such as ``heading``."""
+    how: str = UNKNOWN_HOW
+    """Origin of an annotation."""
     further_groups: tuple[str, ...] = ()
     """Of the same kind, such as those of a copy in another book."""
 
@@ -181,6 +184,7 @@ def _line(record: Record, file: Path | bytes) -> Line:
         name=record.sha256,
         group=group,
         further_groups=tuple(others),
+        how=record.how or UNKNOWN_HOW,
         licence=record.licence,
         width=0,
         tags=(record.page and record.page.tags) or (),

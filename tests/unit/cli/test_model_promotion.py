@@ -23,6 +23,7 @@ from app.engines.weights import load_weights, write_trained
 from app.images import Pixels
 from services.cli import promote
 from services.cli.main import app
+from services.common.domain.records import How
 from services.common.domain.trained_models import POINTER, Decision
 from services.training.gate import HeldOut, TooFewLinesError, decide
 from services.training.learnt import Learnt, write_learnt
@@ -352,6 +353,18 @@ def test_lines_that_a_model_has_learnt_do_not_judge_it() -> None:
     assert "it is not recorded" in decision.warnings[1]
     with pytest.raises(TooFewLinesError, match="39 more were left out"):
         decide(candidate, current, [HeldOut("set", lines)], Learnt.of(lines[1:]))
+
+
+def test_check_says_how_many_texts_a_model_has_written() -> None:
+    lines = _lines(40 * "A")
+    lines[30:] = [replace(each, how=How.ACCEPTED) for each in lines[30:]]
+    current = ScriptedEngine(["aX"] * 30 + ["ab"] * 10, score=1.0)
+    new = ScriptedEngine(["ab"] * 39 + ["aX"], score=1.0)
+    decision = decide(new, current, [HeldOut("set", lines)], Learnt())
+
+    [warning] = decision.warnings
+    assert warning.startswith("10 of 40 texts are predictions that a person accepted as shown")
+    assert warning.endswith("without them the CER is 50.0% before, 0.0% after")
 
 
 def test_line_counts_for_each_of_its_sources() -> None:
