@@ -1,15 +1,16 @@
 """The mean score falls, an alert fires, and is resolved when it recovers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import cycle
 from pathlib import Path
 
 from aiohttp import ClientSession, FormData
 
-from infra.local.site import FOLDER
 from infra.monitoring.provisioning import GrafanaAlert, grafana_alerts
 from infra.monitoring.rules import critical_threshold
+from tests.support.handwriting import bad_handwriting, line_text
 from tests.support.hastened import hasten
 from tests.support.images import line_image
 from tests.support.monitoring import Monitoring, open_monitoring
@@ -17,17 +18,18 @@ from tests.support.pipeline import Pipeline
 from tests.support.waiting import eventually
 
 ALERT = "OcrMeanScoreCritical"
+LINES = 24
 FASTER = 30
 """Five minutes are ten seconds; the rules' own tests are with the true durations."""
 
 
 @asynccontextmanager
-async def predicting(pipeline: Pipeline, image: bytes) -> AsyncIterator[None]:
-    """Send the same image to the OCR API, again and again, for the length of the block."""
+async def predicting(pipeline: Pipeline, images: Sequence[bytes]) -> AsyncIterator[None]:
+    """Send images to the OCR API, again and again, for the length of the block."""
 
     async def send() -> None:
         async with ClientSession(pipeline.ocr_url) as ocr:
-            while True:
+            for image in cycle(images):
                 form = FormData()
                 form.add_field("file", image, filename="line.png", content_type="image/png")
                 async with ocr.post("/predict", data=form) as response:
@@ -56,8 +58,8 @@ async def test_falling_mean_is_told_and_told_again_when_it_is_well(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:
     [rule] = [alert for alert in grafana_alerts() if alert.name == ALERT]
-    good = line_image("Wikipedia")  # a fixed text: random ones may score below the threshold
-    bad = (FOLDER / "ete.jpg").read_bytes()  # handwriting: misread
+    good = [line_image(line_text(number)) for number in range(LINES)]
+    bad = [bad_handwriting(number) for number in range(LINES)]
     mean, state = "ocr:prediction_score:mean5m", f'ALERTS{{alertname="{ALERT}"}}'
 
     async with open_monitoring(pipeline, tmp_path, faster=FASTER) as monitoring:
