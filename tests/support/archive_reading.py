@@ -7,10 +7,10 @@ from io import BytesIO
 from typing import IO
 
 from services.fetcher.sources.archives.formats import OpenArchive
-from services.fetcher.sources.archives.members import ArchiveLimits, checked
+from services.fetcher.sources.archives.members import ArchiveLimits, check_size, checked
 from services.fetcher.sources.archives.rows import archive_rows
-from services.fetcher.sources.archives.unpacking import check_size, gunzipped, is_gzip
 from services.fetcher.sources.lists.rows import MalformedListError
+from services.fetcher.sources.spool import gunzipped, is_gzip
 
 LIMITS = ArchiveLimits(members=200, decoded_bytes=4_000_000, ratio=100)
 MAX_MEMBER_BYTES = 100_000

@@ -12,10 +12,10 @@ from services.common.download.errors import FailedDownloadError, RefusedDownload
 from services.common.runtime.problems import ProblemError
 from services.fetcher.batches.submissions import Description
 from services.fetcher.list_parameters import ListParameters
-from services.fetcher.sources.archives.unpacking import ByteSource, fetch_to
 from services.fetcher.sources.openings import Opened, Openings
 from services.fetcher.sources.sent import Sent, name_of_url
 from services.fetcher.sources.spool import NoSpaceError, Spool
+from services.fetcher.sources.submitted import ByteSource, fetch_to
 
 RETRY_AFTER_SECONDS = 30
 FETCHES_AT_ONCE = 2

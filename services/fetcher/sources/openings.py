@@ -29,13 +29,12 @@ from services.common.domain.tables.list_format import (
 )
 from services.common.domain.tables.report import Report
 from services.common.runtime.problems import ProblemError
-from services.common.runtime.stoppable import run_stoppable
 from services.fetcher.sources.addresses import stem_of, submitted_url
-from services.fetcher.sources.archives.formats import SNIFFED_BYTES, sniff_archive
+from services.fetcher.sources.archives.formats import sniff_archive
+from services.fetcher.sources.archives.members import check_size
 from services.fetcher.sources.archives.opening import list_archive
 from services.fetcher.sources.archives.parquet_archive import pack_images
 from services.fetcher.sources.archives.settings import ArchiveSettings
-from services.fetcher.sources.archives.unpacking import check_size, unzipped
 from services.fetcher.sources.lists.documents import MAX_NAME_LENGTH
 from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.lmdb_images import open_lmdb
@@ -43,7 +42,7 @@ from services.fetcher.sources.lists.parquet_images import OpenSet, open_images
 from services.fetcher.sources.lists.reading import counted, open_bounded
 from services.fetcher.sources.lists.rows import Item, MalformedListError
 from services.fetcher.sources.sent import ListLimits, Sent, digest_of_file, too_large
-from services.fetcher.sources.spool import Spool
+from services.fetcher.sources.spool import SNIFFED_BYTES, Spool, run_stoppable, unzipped
 from services.fetcher.sources.submitted import SubmittedFiles
 
 OPENED_AT_ONCE = 4

@@ -1,16 +1,36 @@
-"""Spool: unnamed temporary files of lists and archives, with a common size limit."""
+"""Spool: unnamed temporary files of lists and archives, with a common size limit.
 
+Untrusted gzip files (RFC 1952) are decompressed from one into another, in a thread that ends early
+when its caller is cancelled.
+"""
+
+import asyncio
 import threading
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from tempfile import TemporaryFile
-from typing import IO, Final
+from typing import IO, Final, TypeVar
 from weakref import WeakKeyDictionary
 
+from services.common.domain.errors import TransientError
 from services.common.download.errors import FailedDownloadError
+from services.fetcher.sources.lists.rows import MalformedListError
+
+T = TypeVar("T")
 
 NO_SPACE: Final = "no_space"
 """Code of a full spool or disk."""
+SNIFFED_BYTES = 512
+"""First (decompressed) bytes, by which files are told apart."""
+PIECE_BYTES = 1024 * 1024
+_PACKED_BYTES = 64 * 1024
+_GZIP_BITS = 31
+_MEMBERS = 10_000
+_BYTES_A_MEMBER = 1024
+"""Beyond 10,000 members, on average: millions of empty ones would take minutes."""
+_MARK = b"\x1f\x8b"
 
 
 class NoSpaceError(FailedDownloadError):
@@ -109,3 +129,125 @@ def space_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise NoSpaceError(error.strerror) from error
+
+
+class WorkStoppedError(TransientError):
+    """The work was cancelled."""
+
+    code = "stopped"
+
+
+class Stop:
+    """Cancels work in another thread, by a flag or by interrupting a blocking call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_set = False
+        self._action: Callable[[], object] | None = None
+
+    def set(self) -> None:
+        """Request cancellation."""
+        with self._lock:
+            self._is_set = True
+            if self._action is not None:
+                self._action()
+
+    def check(self) -> None:
+        """Raise WorkStoppedError if cancelled; call it regularly."""
+        if self._is_set:
+            raise WorkStoppedError("cancelled")
+
+    @contextmanager
+    def calling(self, action: Callable[[], object]) -> Iterator[None]:
+        """Call ``action`` on cancellation inside this block."""
+        with self._lock:
+            self.check()
+            self._action = action
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._action = None
+
+
+async def run_stoppable(executor: Executor, work: Callable[[Stop], T]) -> T:
+    """Run work in a thread of ``executor``; forward cancellation to it."""
+    stop = Stop()
+    try:
+        return await asyncio.get_running_loop().run_in_executor(executor, work, stop)
+    finally:
+        stop.set()
+
+
+class GzipError(MalformedListError):
+    """It is no whole gzip file."""
+
+
+def is_gzip(file: IO[bytes]) -> bool:
+    """Return whether a file says that it is compressed by gzip; it is left at its beginning."""
+    file.seek(0)
+    mark = file.read(len(_MARK))
+    file.seek(0)
+    return mark == _MARK
+
+
+def gunzipped(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield what a gzip file decompresses to, in pieces of 1 MiB at most, which may be empty.
+
+    Raises:
+        GzipError: It is broken or cut short, or has too many members.
+    """
+    file.seek(0)
+    inflate, members, taken_bytes, packed = None, 0, 0, b""
+    while packed or (packed := file.read(_PACKED_BYTES)):
+        if inflate is None:
+            packed = packed.lstrip(b"\0") if members else packed  # a tape's last block is filled up
+            if not packed:
+                continue
+            inflate, members = zlib.decompressobj(_GZIP_BITS), members + 1
+            if members > _MEMBERS + taken_bytes // _BYTES_A_MEMBER:
+                raise GzipError("the gzip file consists of too many small parts")
+        try:
+            yield inflate.decompress(packed, PIECE_BYTES)
+        except zlib.error as error:
+            raise GzipError(f"not a whole gzip file: {error}") from error
+        left = inflate.unused_data if inflate.eof else inflate.unconsumed_tail
+        taken_bytes += len(packed) - len(left)
+        packed, inflate = left, None if inflate.eof else inflate
+    if inflate is not None or not members:
+        raise GzipError("not a whole gzip file: it is cut short")
+
+
+def unzipped(
+    file: IO[bytes], spool: Spool, check: Callable[[bytes, int], None], stop: Stop | None = None
+) -> IO[bytes]:
+    """Return a file, decompressed into another one if it is gzip.
+
+    Args:
+        file: Stays open.
+        spool: Of the other file.
+        check: Called with the first bytes and the size so far; raises to refuse it.
+        stop: Cancels the work.
+
+    Raises:
+        GzipError: It is corrupt.
+        FailedDownloadError: The disk is full.
+        WorkStoppedError: ``stop`` was set.
+    """
+    if not is_gzip(file):
+        return file
+    room = spool.new_file()
+    size, start = 0, b""
+    try:
+        for block in gunzipped(file):
+            if stop is not None:
+                stop.check()
+            start = start if len(start) >= SNIFFED_BYTES else start + block
+            size += len(block)
+            check(start, size)
+            spool.write(room, block)
+        spool.flush(room)
+    except BaseException:
+        spool.discard(room)
+        raise
+    return room

@@ -1,16 +1,56 @@
-"""Store submitted files in their own bucket, and read them like downloads."""
+"""Store submitted files in their own bucket, and read them like downloads; copy both to disk."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import IO
+from typing import IO, Protocol
 
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.objects import ObjectTooLargeError
 from services.common.download.client import Download
-from services.common.download.errors import RefusedDownloadError
+from services.common.download.errors import FailedDownloadError, RefusedDownloadError
+from services.common.download.responses import DEAD_HOST_ATTEMPTS
 from services.fetcher.sources.addresses import is_submitted, submitted_digest
-from services.fetcher.sources.archives.unpacking import ByteSource
+from services.fetcher.sources.spool import Spool
+
+
+class ByteSource(Protocol):
+    """A source of downloads."""
+
+    def stream(
+        self, url: str, *, max_bytes: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Open a URL and stream its body."""
+        ...
+
+
+async def fetch_to(
+    file: IO[bytes],
+    source: ByteSource,
+    url: str,
+    *,
+    spool: Spool,
+    max_bytes: int,
+    timeout_seconds: float,
+) -> None:
+    """Download a URL into a file of the spool.
+
+    Raises:
+        RefusedDownloadError: Permanent failure.
+        FailedDownloadError: Transient failure, including a timeout or a full spool.
+    """
+    try:
+        async with (
+            asyncio.timeout(timeout_seconds),
+            source.stream(url, max_bytes=max_bytes) as pieces,
+        ):
+            async for piece in pieces:
+                await asyncio.to_thread(spool.write, file, piece)
+            await asyncio.to_thread(spool.flush, file)
+    except TimeoutError as error:
+        detail = f"download incomplete after {timeout_seconds:g} s"
+        raise FailedDownloadError("timeout", detail, most_attempts=DEAD_HOST_ATTEMPTS) from error
 
 
 class SubmittedFiles:

@@ -20,21 +20,16 @@ from services.fetcher.sources.archives import ground_truth, members
 from services.fetcher.sources.archives.contents import MemberReader
 from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.members import (
+    FREE_BYTES,
     MAX_NAME_LENGTH,
     ArchiveLimits,
     ArchiveRefusedError,
+    check_size,
     is_safe,
 )
 from services.fetcher.sources.archives.rows import archive_rows
-from services.fetcher.sources.archives.unpacking import (
-    FREE_BYTES,
-    GzipError,
-    check_size,
-    gunzipped,
-    unzipped,
-)
 from services.fetcher.sources.lists.rows import Item, MalformedListError, Rejection, Row, to_row
-from services.fetcher.sources.spool import Spool
+from services.fetcher.sources.spool import GzipError, Spool, gunzipped, unzipped
 from tests.support.archives import tar_of, tgz_of, zip_of
 
 LIMITS = ArchiveLimits(members=50, decoded_bytes=1_000_000, ratio=100)

@@ -20,7 +20,7 @@ from services.common.download.errors import FailedDownloadError, RefusedDownload
 from services.common.runtime.bounded_child import BoundedChild, ChildLimits
 from services.common.runtime.health import health_router
 from services.fetcher.sources import spool
-from services.fetcher.sources.archives import opening, refusals, unpacking
+from services.fetcher.sources.archives import opening, refusals
 from services.fetcher.sources.archives import source as archives_source
 from services.fetcher.sources.archives.refusals import KEPT_SECONDS
 from services.fetcher.sources.archives.settings import ArchiveSettings
@@ -30,8 +30,8 @@ from services.fetcher.sources.archives.source import (
     OPENED_AT_ONCE,
     ArchiveSource,
 )
-from services.fetcher.sources.archives.unpacking import fetch_to, unzipped
-from services.fetcher.sources.spool import Spool
+from services.fetcher.sources.spool import Spool, unzipped
+from services.fetcher.sources.submitted import fetch_to
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -352,7 +352,7 @@ async def test_gzip_of_an_archive_nobody_waits_for_is_given_up(
             pieces += 1
             yield b""
 
-    monkeypatch.setattr(unpacking, "gunzipped", endless_zeros)
+    monkeypatch.setattr(spool, "gunzipped", endless_zeros)
     source = source_of(Host(gzip.compress(archive())))
     reading = asyncio.create_task(source.get("http://h/a.zip#1.png"))
 

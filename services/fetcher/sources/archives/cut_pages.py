@@ -12,9 +12,8 @@ from services.common.domain.errors import PermanentError
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.runtime.bounded_child import ChildError
-from services.common.runtime.stoppable import Stop, run_stoppable
 from services.fetcher.sources.archives.cutting import CutLine, cut_page
-from services.fetcher.sources.spool import Spool
+from services.fetcher.sources.spool import Spool, Stop, run_stoppable
 
 KEPT_PAGES = 3
 KEPT_SECONDS = 300.0

@@ -24,8 +24,8 @@ from services.common.domain.page import (
     line_key,
 )
 from services.common.runtime.bounded_child import BoundedChild, ChildLimits, InputRefusedError
-from services.common.runtime.stoppable import Stop
 from services.fetcher.sources.archives.pages import page_size
+from services.fetcher.sources.spool import Stop
 
 CUTTING = ChildLimits(1024**3, cpu_seconds=600, max_result_bytes=64 * 1024 * 1024)
 MAX_LINES_BYTES = 256 * 1024 * 1024

@@ -12,8 +12,8 @@ from services.fetcher.sources.archives.contents import MemberReader, index_recor
 from services.fetcher.sources.archives.members import ArchiveLimits, ArchiveRefusedError, Entry
 from services.fetcher.sources.archives.tar_headers import tar_entries
 from services.fetcher.sources.archives.zip_directory import zip_entries
+from services.fetcher.sources.spool import SNIFFED_BYTES
 
-SNIFFED_BYTES = 512
 _ZIP_MARKS = (b"PK\x03\x04", b"PK\x05\x06")
 _TAR_MARK_AT = 257
 

@@ -13,6 +13,8 @@ MAX_NAME_LENGTH = 1000
 MAX_NAMES_LENGTH = 32 * 1024 * 1024
 """Characters of all paths together, which are in memory."""
 
+FREE_BYTES = 64 * 1024 * 1024
+"""Decompressed bytes allowed at any compression ratio."""
 NAME_KEPT = MAX_NAME_LENGTH + 1
 """Characters read of a name, enough to detect that it is too long."""
 
@@ -144,3 +146,17 @@ def is_safe(name: str) -> bool:
         and not name.startswith("/")
         and ".." not in name.split("/")
     )
+
+
+def check_size(size: int, packed_bytes: int, limits: ArchiveLimits) -> None:
+    """Refuse an archive that decompresses to too much.
+
+    Raises:
+        ArchiveRefusedError: Size or compression ratio is too large.
+    """
+    if size > limits.decoded_bytes:
+        detail = f"the archive holds more than {limits.decoded_bytes} bytes, decompressed"
+        raise ArchiveRefusedError(detail)
+    if size > max(FREE_BYTES, limits.ratio * packed_bytes):
+        detail = f"the archive decompresses to more than {limits.ratio} times its bytes"
+        raise ArchiveRefusedError(detail)

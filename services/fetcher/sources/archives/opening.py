@@ -19,14 +19,13 @@ from services.common.runtime.bounded_child import (
     ChildLimits,
     InputRefusedError,
 )
-from services.common.runtime.stoppable import Stop
 from services.fetcher.sources.archives.contents import MemberReader
 from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.members import ArchiveLimits, ArchiveRefusedError
 from services.fetcher.sources.archives.rows import archive_rows
 from services.fetcher.sources.lists.reading import fill, pack, unpacked
 from services.fetcher.sources.lists.rows import MalformedListError, Row
-from services.fetcher.sources.spool import Spool
+from services.fetcher.sources.spool import Spool, Stop
 
 LISTING = ChildLimits(memory_bytes=768 * 1024 * 1024, cpu_seconds=300)
 """Ground truth is in memory: 64 MiB of it, as Python's objects."""

@@ -6,8 +6,7 @@ from typing import IO
 
 from services.common.domain.packing import END, tar_member
 from services.fetcher.sources.addresses import member_url
-from services.fetcher.sources.archives.members import ArchiveLimits, is_safe, too_many
-from services.fetcher.sources.archives.unpacking import check_size
+from services.fetcher.sources.archives.members import ArchiveLimits, check_size, is_safe, too_many
 from services.fetcher.sources.lists.parquet_images import MAX_IMAGE_BYTES, ImageRow
 from services.fetcher.sources.lists.rows import Item, Row, reject
 from services.fetcher.sources.spool import Spool

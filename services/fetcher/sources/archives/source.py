@@ -17,18 +17,17 @@ from typing import IO
 from services.common.domain.ground_truth.elements import MAX_BYTES
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
-from services.common.runtime.stoppable import Stop, run_stoppable
 from services.fetcher.sources.addresses import split_line, split_member
 from services.fetcher.sources.archives.contents import MemberReader
 from services.fetcher.sources.archives.cut_pages import CutPages
-from services.fetcher.sources.archives.members import ArchiveRefusedError
+from services.fetcher.sources.archives.members import ArchiveRefusedError, check_size
 from services.fetcher.sources.archives.opening import index_archive
 from services.fetcher.sources.archives.pages import MAX_PAGE_BYTES, page_digest
 from services.fetcher.sources.archives.refusals import Refusals
 from services.fetcher.sources.archives.settings import ArchiveSettings
-from services.fetcher.sources.archives.unpacking import ByteSource, check_size, fetch_to, unzipped
 from services.fetcher.sources.lists.rows import MalformedListError
-from services.fetcher.sources.spool import NoSpaceError, Spool
+from services.fetcher.sources.spool import NoSpaceError, Spool, Stop, run_stoppable, unzipped
+from services.fetcher.sources.submitted import ByteSource, fetch_to
 
 OPENED_AT_ONCE = 2
 """Concurrent archives, or pages: each takes a thread, a child process and disk space."""
