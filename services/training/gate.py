@@ -114,16 +114,17 @@ def decide(
 def _unlearnt(exports: Sequence[HeldOut], learnt: Learnt) -> tuple[list[HeldOut], int]:
     """Return the lines that flatter no model, each once and as many as are read; count the others.
 
-    Lines that a model was chosen by are left out where the export has others. Its own test split
-    is held out, but of another export they may be the validation split. A line that is read as one
-    of another export is not left out.
+    Lines that a model was chosen by are left out where the export has a test split, and are the
+    last ones elsewhere: another export may hold out other lines. A line that is read as one of
+    another export is not left out.
     """
     known, left, left_out = set[str](), [], set[str]()
     for export in exports:
         flattering = learnt.images | learnt.chosen_by if export.is_test else learnt.images
         left_out |= {line.name for line in export.lines} & flattering
         unusable = known | flattering
-        lines = [line for line in export.lines if line.name not in unusable][:MOST_LINES]
+        usable = [line for line in export.lines if line.name not in unusable]
+        lines = sorted(usable, key=lambda line: line.name in learnt.chosen_by)[:MOST_LINES]
         known |= {line.name for line in lines}
         left.append(replace(export, lines=lines))
     return left, len(left_out - known)

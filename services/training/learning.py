@@ -37,7 +37,7 @@ from services.training.lines import (
     read_export,
     sources_of,
 )
-from services.training.measuring import Reading, measure, read_lines
+from services.training.measuring import MOST_LINES, Reading, measure, read_lines
 from services.training.registering import free_place, staged
 from services.training.trainee import Trainee, open_base
 from services.training.training import FineTuning, Plan, Progress, chosen_device
@@ -102,6 +102,8 @@ class _Lines:
     rehearsed: list[Line]
     measured: dict[str, Sequence[Line]]
     """Annotated lines that are read before and after, by split."""
+    known: int = 0
+    """Further lines of the validation split, which are learnt."""
 
     @property
     def all(self) -> list[Line]:
@@ -190,7 +192,7 @@ def learn(
             course=course,
             left_out=len(export.train) - len(lines.new),
             unannotated=export.unannotated,
-            known=len(export.validation) - len(validation),
+            known=lines.known,
             is_base_known=earlier.is_complete,
             before=before,
             after=after,
@@ -222,13 +224,14 @@ def _lines(
     order = np.random.default_rng(seed).permutation(len(earlier))[:most]
     rehearsed = [earlier[number] for number in order]
     learnt = base.images.union(line.name for line in (*new, *rehearsed))
+    unseen = [line for line in export.validation if line.name not in learnt]
     validating = {line.name: line for each in old for line in each.validation}
     measured: dict[str, Sequence[Line]] = {
         TRAIN: annotated(new),
-        VALIDATION: [line for line in export.validation if line.name not in learnt],
+        VALIDATION: unseen[:MOST_LINES],
         REHEARSED: [line for name, line in validating.items() if name not in learnt],
     }
-    return _Lines(new, rehearsed, measured)
+    return _Lines(new, rehearsed, measured, known=len(export.validation) - len(unseen))
 
 
 def _use_language(trainee: Trainee, lines: _Lines) -> bool:

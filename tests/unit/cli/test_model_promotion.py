@@ -25,6 +25,7 @@ from services.cli import promote
 from services.cli.main import app
 from services.common.domain.records import How
 from services.common.domain.trained_models import POINTER, Decision
+from services.training import gate, measuring
 from services.training.gate import HeldOut, TooFewLinesError, decide
 from services.training.learnt import Learnt, write_learnt
 from services.training.lines import Line
@@ -353,6 +354,18 @@ def test_lines_that_a_model_has_learnt_do_not_judge_it() -> None:
     assert "it is not recorded" in decision.warnings[1]
     with pytest.raises(TooFewLinesError, match="39 more were left out"):
         decide(candidate, current, [HeldOut("set", lines)], Learnt.of(lines[1:]))
+
+
+def test_lines_that_chose_no_model_judge_before_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (gate, measuring):
+        monkeypatch.setattr(module, "MOST_LINES", 30)
+    lines = _lines(40 * "A")
+    current, new = (ScriptedEngine([text] * 30, score=1.0) for text in ("aX", "ab"))
+    learnt = Learnt.of([], validation=lines[:25])
+    decision = decide(new, current, [HeldOut("set", lines, is_test=False)], learnt)
+
+    assert decision.images == 30
+    assert "15 of the 30 lines chose" in decision.warnings[0]
 
 
 def test_check_says_how_many_texts_a_model_has_written() -> None:

@@ -29,7 +29,7 @@ import torch  # noqa: E402  of the extra
 
 from app.engines.base import Reading  # noqa: E402  after what skips
 from app.engines.loading import load_engine  # noqa: E402
-from services.training import learning  # noqa: E402
+from services.training import learning, measuring  # noqa: E402
 from services.training.averaging import Average  # noqa: E402
 from services.training.batches import epoch_batches, pictures  # noqa: E402
 from services.training.checkpoint import CheckpointFile  # noqa: E402
@@ -264,6 +264,21 @@ def test_line_is_rehearsed_once_and_not_where_it_is_new(tmp_path: Path) -> None:
 
     assert told["images"] == {"train": 8, "validation": 1, "rehearsed": 2}
     assert told["metrics"]["rehearsed"]["after"]["images"] == 1
+
+
+def test_only_lines_that_were_read_have_chosen_a_model(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (learning, measuring):
+        monkeypatch.setattr(module, "MOST_LINES", 2)
+    export = write_export(tmp_path / "set", {"train": ["a", "b"], "validation": [*"cde"]})
+    told = answer(export, "--name", "lines", *TINY, "--epochs", 1)
+
+    assert told["images"]["validation"] == told["metrics"]["validation"]["after"]["images"] == 2
+    first, second, third = [line.name for line in read_export(export).validation]
+    assert learnt_by("lines", models).chosen_by == {first, second}
+    assert third not in learnt_by("lines", models).images
+    assert told["known"] == 0
 
 
 def test_line_that_the_base_learnt_does_not_validate(tmp_path: Path) -> None:
