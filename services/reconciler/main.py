@@ -55,21 +55,8 @@ async def run(settings: ReconcilerSettings) -> None:
         asyncio.TaskGroup() as tasks,
     ):
         repeat = partial(periodic, stop=stop, retry_seconds=RETRY_SECONDS)
-        reports: dict[int, PassReport] = {}
-        part = int(time.time() / settings.interval_seconds)  # a restart does not begin anew
-
-        async def one_pass() -> bool:
-            nonlocal part
-            chosen = Part(part % settings.parts, settings.parts)
-            report = await compare(settings, chosen, store=store, database=database, amqp=amqp)
-            if report is None:
-                return False
-            reports[chosen.number] = report
-            publish(reports, last=chosen.number)
-            part += 1
-            return True
-
-        comparing = tasks.create_task(repeat(one_pass, seconds=settings.interval_seconds))
+        passes = Passes(settings, store, database, amqp)
+        comparing = tasks.create_task(repeat(passes.next, seconds=settings.interval_seconds))
         one_count = partial(count_and_publish, ImageRepository(database.images), store.bucket)
         counting = tasks.create_task(repeat(one_count, seconds=settings.annotated_interval_seconds))
         is_beside = s3.endpoint_url.scheme == "http"  # an outside store's connections are encrypted
@@ -93,28 +80,43 @@ async def run(settings: ReconcilerSettings) -> None:
             each.cancel()
 
 
-async def compare(
-    settings: ReconcilerSettings,
-    part: Part,
-    *,
-    store: ObjectStore,
-    database: Database,
-    amqp: AmqpSettings,
-) -> PassReport | None:
-    """Run a pass; return its report, or None if a server is missing."""
-    try:
-        return await compare_buckets(
-            settings,
-            store=store,
-            pages_bucket=S3Settings().pages_bucket,
-            database=database,
-            amqp=amqp,
-            part=part,
-        )
-    except UnavailableError as error:
-        log.warning("pass failed", code=error.code, error=str(error))
-        PASSES.labels(outcome="failed").inc()
-        return None
+class Passes:
+    """Runs passes over the parts of the buckets by turns, and publishes what they found."""
+
+    def __init__(
+        self,
+        settings: ReconcilerSettings,
+        store: ObjectStore,
+        database: Database,
+        amqp: AmqpSettings,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._database = database
+        self._amqp = amqp
+        self._reports: dict[int, PassReport] = {}
+        # A restart does not begin anew
+        self._next = int(time.time() / settings.interval_seconds)
+
+    async def next(self) -> bool:
+        """Run the next pass; return False if a server is missing."""
+        part = Part(self._next % self._settings.parts, self._settings.parts)
+        try:
+            self._reports[part.number] = await compare_buckets(
+                self._settings,
+                store=self._store,
+                pages_bucket=S3Settings().pages_bucket,
+                database=self._database,
+                amqp=self._amqp,
+                part=part,
+            )
+        except UnavailableError as error:
+            log.warning("pass failed", code=error.code, error=str(error))
+            PASSES.labels(outcome="failed").inc()
+            return False
+        publish(self._reports, last=part.number)
+        self._next += 1
+        return True
 
 
 def publish(reports: Mapping[int, PassReport], *, last: int) -> None:
