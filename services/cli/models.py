@@ -9,9 +9,10 @@ from app.engines.hub import commit_of
 from app.engines.models_folder import CONFIGURATION, WANTED, LocalModel, make_readable, models_in
 from app.engines.settings import TROCR_MODEL, TROCR_REVISION, ModelsSettings
 from services.cli.errors import EXIT_STATUSES, CommandError, ExitStatus, reason_of
+from services.cli.model_check import check, compare, show
 from services.cli.options import tabular, textual
 from services.cli.output import Output, Table, cell
-from services.cli.promote import add_commands, promotions_document
+from services.cli.promote import promote, promotions_document, rollback
 
 EXTRA = "poetry install --extras trocr"
 PULLED = ".pulled"
@@ -20,7 +21,8 @@ HUB_NOTES = ".cache"
 """State of huggingface_hub for resumed downloads."""
 
 app = typer.Typer(help="Models on this machine, and which one is served.", no_args_is_help=True)
-add_commands(app)
+for command in (show, compare, check, promote, rollback):
+    app.command(epilog=EXIT_STATUSES)(command)
 
 
 @app.command(epilog=EXIT_STATUSES)

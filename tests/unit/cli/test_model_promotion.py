@@ -21,7 +21,7 @@ from app.engines.models_folder import PromotionError, trained_model
 from app.engines.settings import ModelsSettings
 from app.engines.weights import load_weights, write_trained
 from app.images import Pixels
-from services.cli import promote
+from services.cli import model_check
 from services.cli.main import app
 from services.common.domain.records import How
 from services.common.domain.trained_models import POINTER, Decision
@@ -198,7 +198,7 @@ def check_while(meanwhile: Callable[[], None], monkeypatch: pytest.MonkeyPatch) 
         meanwhile()
         return Decision.model_validate(decided(version) | {"against": EMBEDDED_NOW})
 
-    monkeypatch.setattr(promote, "_decide", decide_slowly)
+    monkeypatch.setattr(model_check, "_decide", decide_slowly)
     return CliRunner().invoke(app, ["models", "check", "lines-2", "set"]).output
 
 
