@@ -2,6 +2,7 @@
 
 import getpass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -134,12 +135,14 @@ def _objection(model: Known, now: Promotion | None) -> str:
         or served_by(decision.model_version) != f"{model.name}@{model.content_hash}"
     ):
         return f"{model.name} was not compared with the model in service"
+    against = served_by(decision.against)
     if now is None or now.model == EMBEDDED:
-        is_against_it = served_by(decision.against).partition("@")[2].startswith("rapidocr-")
+        package = f"rapidocr-{version('rapidocr')}"  # brings the weights, for any alphabet
+        served, is_against_it = f"{EMBEDDED} of {package}", against.partition("@")[2] == package
     else:
-        is_against_it = served_by(decision.against) == f"{now.model}@{now.content_hash}"
+        served = f"{now.model}@{now.content_hash}"
+        is_against_it = against == served
     if not is_against_it:
-        served = EMBEDDED if now is None else f"{now.model}@{now.content_hash}".rstrip("@")
         return f"{model.name} was compared with {decision.against}, and {served} is in service"
     return "; ".join(decision.problems)
 

@@ -437,8 +437,12 @@ def test_check_says_that_it_is_not_known_what_chose_a_model() -> None:
         ("lines-1@{hash}0+onnxruntime-f32", "lines-1"),
         ("ppocrv6-small-fr@{hash}+onnxruntime-f32", ""),
         ("ppocrv6-small-latin@rapidocr-3.10.0", "lines-1"),
+        ("ppocrv6-small-latin@rapidocr-3.9.1+onnxruntime-f32+cal-54e40185", ""),
     ],
-    ids=["other content", "longer name", "name like the embedded one's", "embedded one"],
+    ids=[
+        *("other content", "longer name", "name like the embedded one's", "embedded one"),
+        "embedded one of another package",
+    ],
 )
 def test_check_against_another_model_is_none(models: Path, against: str, now: str) -> None:
     if now:
