@@ -165,6 +165,13 @@ async def finish(
         "check": ["models", "check", name, export],
     }
     while (step := state.round.step) is not None:
+        if step != "export" and not await asyncio.to_thread(Path(export).exists):
+            raise CommandError(
+                f"{export}, which {name} is made from, is gone",
+                status=ExitStatus.INCOMPLETE,
+                hint="Call it where it was called before, or with the same --sets; "
+                f"delete {models / LOOP} to begin anew.",
+            )
         is_trained = step == "train" and (models / name).exists()
         status, error = Ended(0) if is_trained else await docreco(commands[step])
         # The status of a check whose model is not better, and of any command with a bug

@@ -20,9 +20,11 @@ async def test_round_that_decides_nothing_is_incomplete_work(
     refused = Round(name="gone", base="ppocrv6", labels=0, done=["export", "train"], refusals=1)
     state = Loop(at=datetime.now(UTC), labels=0, wanted=200, round=refused)
     (tmp_path / LOOP).write_text(state.model_dump_json())
+    (tmp_path / "sets/gone").mkdir(parents=True)
 
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services.cli.main", "loop", "--json"),
+        *("--sets", str(tmp_path / "sets")),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -30,9 +30,15 @@ class Commands:
     async def __call__(self, arguments: Sequence[str]) -> Ended:
         name = arguments[1] if arguments[0] == "models" else arguments[0]
         self.called.append(name)
+        if name == "export":
+            make_folder(arguments[arguments.index("--out") + 1])
         if self.decides and name == "check":
             write_decision(self.decides)
         return Ended(self.statuses.pop(name, 0), "1 annotated lines are held out")
+
+
+def make_folder(path: str) -> None:
+    Path(path).mkdir(parents=True, exist_ok=True)
 
 
 def write_decision(model: Path) -> None:
@@ -129,6 +135,22 @@ async def test_check_that_breaks_decides_nothing(models: Path) -> None:
         await finish(models, state, models / "sets", [], Commands(check=1))
 
     assert state.round.step == "check"
+
+
+async def test_missing_export_is_no_refusal(models: Path, tmp_path: Path) -> None:
+    """As when it is called in another folder."""
+    state = begin(models, 200, new=200)
+    assert state.round is not None
+    commands = Commands(train=ExitStatus.UNAVAILABLE)
+    with pytest.raises(CommandError):
+        await finish(models, state, tmp_path / "sets", [], commands)
+
+    for _ in range(MOST_REFUSALS):
+        with pytest.raises(CommandError, match=f"elsewhere/{state.round.name}, .* is gone"):
+            await finish(models, state, tmp_path / "elsewhere", [], commands)
+
+    assert commands.called == ["export", "train"]
+    assert (state.round.step, state.round.refusals) == ("train", 0)
 
 
 async def test_undecided_round_leaves_no_checkpoint(models: Path) -> None:
