@@ -1,5 +1,6 @@
 """Leases of images, so that two people never annotate the same one."""
 
+import asyncio
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from services.review.metrics import LEASES
 
 KEPT = timedelta(days=1)
 """Retention of who skipped or annotated an image."""
+TWICE_TRIES, TWICE_SECONDS = 30, 0.1
+"""For how long a form that is sent again waits for what it has done the first time."""
 LATELY = timedelta(minutes=10)
 """Period of the rate of annotations."""
 _NOT_ANSWERING = {"answering_by": "", "answering_at": ""}
@@ -149,17 +152,21 @@ class Leases:
             return False
         return True
 
-    async def note(self, answer: Answer, form: str, session: str) -> None:
-        """Record what a form has undone."""
-        change = {"$set": {"image": answer.image, "undone_at": answer.at}}
-        await self.collection.update_one(_once(form, session), change)
+    async def end(self, form: str, session: str, undone: Answer | None) -> None:
+        """Record what a form has undone, if anything."""
+        said = {"image": undone.image, "undone_at": undone.at} if undone else {}
+        await self.collection.update_one(_once(form, session), {"$set": {"is_ended": True, **said}})
 
     async def undone_by(self, form: str, session: str) -> Answer | None:
-        """Return what a form has undone."""
-        found = await self.collection.find_one(_once(form, session))
-        if found is None or "image" not in found:
-            return None
-        return Answer(found["image"], found["undone_at"])
+        """Return what a form has undone, soon: a double click sends it twice at once."""
+        for _ in range(TWICE_TRIES):
+            found = await self.collection.find_one(_once(form, session))
+            if found is not None and "image" in found:
+                return Answer(found["image"], found["undone_at"])
+            if found is None or "is_ended" in found:
+                break
+            await asyncio.sleep(TWICE_SECONDS)
+        return None
 
     def _until(self, session: str, now: datetime) -> dict[str, object]:
         until = now + timedelta(seconds=self.seconds)

@@ -192,6 +192,12 @@ class Queue:
         """
         if form and not await self.leases.claim(form, session.id):
             return await self.leases.undone_by(form, session.id)
+        undone = await self._undo_last(session)
+        if form:
+            await self.leases.end(form, session.id, undone)
+        return undone
+
+    async def _undo_last(self, session: Session) -> Answer | None:
         while (last := await self.leases.last_done(session.id)) is not None:
             mine = {"by": session.name, "at": last.at}
             is_reverted = await self.images.revert(last.image, **mine)
@@ -202,8 +208,6 @@ class Queue:
             is_undone = is_reverted or document.has_reverted(**mine)
             await self.leases.undone(last, session.id)
             if is_undone:
-                if form:
-                    await self.leases.note(last, form, session.id)
                 return last
         return None
 

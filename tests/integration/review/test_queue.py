@@ -153,6 +153,26 @@ async def test_reload_without_scripts_undoes_nothing_more(site: Site) -> None:
     assert image_of(back) == image_of(first)
 
 
+async def test_double_click_without_scripts_undoes_once(site: Site) -> None:
+    await site.add(known("one", 0.1), known("two", 0.2), known("three", 0.3))
+    async with site.person() as ada:
+        first = await ada.see("/queue")
+        second = await ada.do(first, "save", "uno")
+        third = await ada.do(second, "save", "due")
+        form = {**fields_of(third), "action": "undo"}
+
+        async def click() -> str:
+            async with ada.client.post("/queue/answer", data=form) as response:
+                return await response.text()
+
+        pages = await asyncio.gather(*(click() for _ in range(4)))
+        nothing = await ada.do(await ada.do(pages[0], "undo"), "undo")
+
+    # A browser shows only the last answer
+    assert [image_of(page) for page in pages] == 4 * [image_of(second)]
+    assert "Nothing to undo" in nothing
+
+
 async def test_address_of_an_answer_keeps_the_filters(site: Site) -> None:
     await site.add(*(known(each, 0.1, sources=[{"collection": "a&b"}]) for each in ("one", "two")))
     place = "/queue?mode=random&collection=a%26b&where=metadata.x%3D1&where=metadata.y%3D2"
