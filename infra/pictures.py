@@ -1,13 +1,14 @@
-"""Take the pictures of README.md and docs/tour.md from a running system.
+"""Take the pictures of README.md, docs/tour.md and docs/training.md.
 
 ``python -m infra.pictures [URL]`` opens the review page of ``./run_local.sh`` in Chromium, without
-a window, and writes ``docs/images/review-*.png``. It annotates nothing. Playwright is a development
-dependency; Chromium has to be installed.
+a window, and writes ``docs/images/review-*.png``. It annotates nothing. ``--report FILE`` takes the
+picture of a training's report instead. Playwright is a development dependency; Chromium has to be
+installed.
 """
 
+import argparse
 import asyncio
 import shutil
-import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from playwright.async_api import Page, async_playwright
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
 REVIEW = "http://127.0.0.1:8082"
 WIDTH = 1100
+REPORT_HEIGHT = 900
 COLOURS = 128
 SETTLED_MS = 1500
 """Until what a page loads after itself is there."""
@@ -63,11 +65,35 @@ async def take(url: str, folder: Path) -> None:
         await browser.close()
 
 
+async def take_report(address: str, folder: Path) -> None:
+    """Write the picture of a training's report: its error rates and curves."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=FLAGS
+        )
+        page = await browser.new_page(viewport={"width": WIDTH, "height": REPORT_HEIGHT})
+        await page.goto(address)
+        await _write(page, folder / "training.png")
+        await browser.close()
+
+
 async def _write(page: Page, path: Path) -> None:
     """Write what is seen, with few colours, which makes it small."""
     picture = Image.open(BytesIO(await page.screenshot())).convert("RGB")
     picture.quantize(COLOURS).save(path, optimize=True)
 
 
+def main() -> None:
+    """Write the pictures of a running system, or that of a report."""
+    parser = argparse.ArgumentParser(prog="python -m infra.pictures", description=__doc__)
+    parser.add_argument("url", nargs="?", default=REVIEW, help="of the review page")
+    parser.add_argument("--report", type=Path, help="report.html of a training")
+    arguments = parser.parse_args()
+    if arguments.report:
+        asyncio.run(take_report(arguments.report.resolve().as_uri(), FOLDER))
+    else:
+        asyncio.run(take(arguments.url, FOLDER))
+
+
 if __name__ == "__main__":
-    asyncio.run(take(sys.argv[1] if len(sys.argv) > 1 else REVIEW, FOLDER))
+    main()

@@ -10,7 +10,7 @@ from aiohttp import ClientSession, FormData
 
 from infra.monitoring.provisioning import GrafanaAlert, grafana_alerts
 from infra.monitoring.rules import critical_threshold
-from tests.support.handwriting import bad_handwriting, line_text
+from tests.support.handwriting import handwriting, line_text
 from tests.support.hastened import hasten
 from tests.support.images import line_image
 from tests.support.monitoring import Monitoring, open_monitoring
@@ -59,7 +59,7 @@ async def test_falling_mean_is_told_and_told_again_when_it_is_well(
 ) -> None:
     [rule] = [alert for alert in grafana_alerts() if alert.name == ALERT]
     good = [line_image(line_text(number)) for number in range(LINES)]
-    bad = [bad_handwriting(number) for number in range(LINES)]
+    bad = [handwriting(number) for number in range(LINES)]
     mean, state = "ocr:prediction_score:mean5m", f'ALERTS{{alertname="{ALERT}"}}'
 
     async with open_monitoring(pipeline, tmp_path, faster=FASTER) as monitoring:
