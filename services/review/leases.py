@@ -1,20 +1,17 @@
 """Leases of images, so that two people never annotate the same one."""
 
-import asyncio
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from services.common.adapters.mongo import Collection
+from services.common.adapters.mongo import Collection, Document
 from services.common.domain.errors import DuplicateDocumentError
 from services.review.metrics import LEASES
 
 KEPT = timedelta(days=1)
 """Retention of who skipped or annotated an image."""
-TWICE_TRIES, TWICE_SECONDS = 30, 0.1
-"""For how long a form that is sent again waits for what it has done the first time."""
 LATELY = timedelta(minutes=10)
 """Period of the rate of annotations."""
 _NOT_ANSWERING = {"answering_by": "", "answering_at": ""}
@@ -143,30 +140,29 @@ class Leases:
             change = {"$unset": {f"{name}_by": "", f"{name}_at": "", f"{name}_name": ""}}
             await self.collection.update_one(where, change)
 
-    async def claim(self, form: str, session: str) -> bool:
-        """Note a form that undoes; return False if it was sent before."""
-        record = {**_once(form, session), "expires_at": datetime.now(tz=UTC) + KEPT}
+    async def claim(self, form: str, session: str, last: Answer | None) -> Answer | None:
+        """Note what a form is about to undo; return what was noted first, if it was."""
+        said = {"image": last.image, "undone_at": last.at} if last else {}
+        record = {**_once(form, session), **said, "expires_at": datetime.now(tz=UTC) + KEPT}
         try:
             await self.collection.insert(record)
         except DuplicateDocumentError:
-            return False
-        return True
+            return _noted(await self.collection.find_one(_once(form, session)))
+        return last
 
-    async def end(self, form: str, session: str, undone: Answer | None) -> None:
-        """Record what a form has undone, if anything."""
-        said = {"image": undone.image, "undone_at": undone.at} if undone else {}
-        await self.collection.update_one(_once(form, session), {"$set": {"is_ended": True, **said}})
+    async def disclaim(self, form: str, session: str, last: Answer) -> None:
+        """Forget that a form undoes an answer, as there is another one by now."""
+        where = {**_once(form, session), "image": last.image, "undone_at": last.at}
+        await self.collection.delete_many(where)
+
+    async def end(self, form: str, session: str) -> None:
+        """Record that a form has undone what was noted."""
+        await self.collection.update_one(_once(form, session), {"$set": {"is_undone": True}})
 
     async def undone_by(self, form: str, session: str) -> Answer | None:
-        """Return what a form has undone, soon: a double click sends it twice at once."""
-        for _ in range(TWICE_TRIES):
-            found = await self.collection.find_one(_once(form, session))
-            if found is not None and "image" in found:
-                return Answer(found["image"], found["undone_at"])
-            if found is None or "is_ended" in found:
-                break
-            await asyncio.sleep(TWICE_SECONDS)
-        return None
+        """Return what a form has undone."""
+        where = {**_once(form, session), "is_undone": True}
+        return _noted(await self.collection.find_one(where))
 
     def _until(self, session: str, now: datetime) -> dict[str, object]:
         until = now + timedelta(seconds=self.seconds)
@@ -176,6 +172,10 @@ class Leases:
 def _once(form: str, session: str) -> dict[str, object]:
     """Return which document is about a form, of which nothing is known but that it is a text."""
     return {"_id": f"form {session} {hashlib.sha256(form.encode(errors='replace')).hexdigest()}"}
+
+
+def _noted(found: Document | None) -> Answer | None:
+    return Answer(found["image"], found["undone_at"]) if found and "image" in found else None
 
 
 def _of(image: str, session: str) -> dict[str, object]:

@@ -188,17 +188,12 @@ class Queue:
 
         Args:
             session: The person's login.
-            form: Identifies a form: sent again, as by a reload, it reverts nothing more.
+            form: Identifies a form: sent again, as by a reload or after a failure, it reverts the
+                same annotation, and nothing more.
         """
-        if form and not await self.leases.claim(form, session.id):
-            return await self.leases.undone_by(form, session.id)
-        undone = await self._undo_last(session)
-        if form:
-            await self.leases.end(form, session.id, undone)
-        return undone
-
-    async def _undo_last(self, session: Session) -> Answer | None:
-        while (last := await self.leases.last_done(session.id)) is not None:
+        if form and (known := await self.leases.undone_by(form, session.id)):
+            return known
+        while (last := await self._to_undo(session, form)) is not None:
             mine = {"by": session.name, "at": last.at}
             is_reverted = await self.images.revert(last.image, **mine)
             if is_reverted:
@@ -207,9 +202,17 @@ class Queue:
             document = await self.images.load(last.image)
             is_undone = is_reverted or document.has_reverted(**mine)
             await self.leases.undone(last, session.id)
+            if form and is_undone:
+                await self.leases.end(form, session.id)
             if is_undone:
                 return last
+            if form:
+                await self.leases.disclaim(form, session.id, last)
         return None
+
+    async def _to_undo(self, session: Session, form: str) -> Answer | None:
+        last = await self.leases.last_done(session.id)
+        return await self.leases.claim(form, session.id, last) if form else last
 
     async def left(self, session: Session, wanted: QueueFilter) -> int | None:
         """Count the images that are left for a person, up to ``MOST_LEFT``; None: unknown."""

@@ -8,6 +8,8 @@ from html import escape, unescape
 
 import pytest
 
+from services.common.adapters.image_repository import ImageRepository
+from services.common.domain.errors import DatabaseUnavailableError
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.review import NOW, Site, fields_of, image_of, known, open_review
 from tests.support.waiting import eventually
@@ -171,6 +173,31 @@ async def test_double_click_without_scripts_undoes_once(site: Site) -> None:
     # A browser shows only the last answer
     assert [image_of(page) for page in pages] == 4 * [image_of(second)]
     assert "Nothing to undo" in nothing
+
+
+async def test_undo_that_failed_can_be_repeated(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page stays as it is after an error, so the same form is sent."""
+    await site.add(known("one", 0.1), known("two", 0.2), known("three", 0.3))
+    async with site.person() as ada:
+        first = await ada.see("/queue")
+        second = await ada.do(first, "save", "uno")
+        third = await ada.do(second, "save", "due")
+        fields = {**fields_of(third), "action": "undo"}
+        for name in ("revert", "load"):  # MongoDB fails before or after the change
+            with monkeypatch.context() as patched:
+                patched.setattr(ImageRepository, name, fail)
+                await ada.send("/queue/answer", fields, status=503)
+        back = await ada.send("/queue/answer", fields)
+
+    assert (image_of(back), fields_of(back)["text"]) == (image_of(second), "due")
+    assert (await site.document(image_of(second)))["annotation"] is None
+    assert (await site.document(image_of(first)))["annotation"]["text"] == "uno"
+
+
+async def fail(*_: object, **__: object) -> None:
+    raise DatabaseUnavailableError("no primary")
 
 
 async def test_address_of_an_answer_keeps_the_filters(site: Site) -> None:
