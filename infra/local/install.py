@@ -77,10 +77,6 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def check_programs(servers: Sequence[Server] = SERVERS) -> int:
     """Show the path of each program, or the command to install it; return the exit status."""
     missing = [server for server in servers if server.locate() is None]
@@ -106,3 +102,7 @@ def _docker() -> list[Cell]:
     except (subprocess.SubprocessError, OSError):
         return [cell("the engine does not answer", "yellow"), cell(path)]
     return [cell("ok", "green"), cell(path)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
