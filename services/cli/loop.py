@@ -21,14 +21,14 @@ from pydantic import ValidationError
 from app.engines.model_record import read_record
 from app.engines.models_folder import write_shared
 from app.engines.settings import ModelsSettings
-from services.cli.errors import CommandError, ExitStatus, status_of
+from services.cli.errors import CommandError, ExitStatus
 from services.cli.limits import limited, open_images
 from services.cli.options import tabular
 from services.cli.output import Output
 from services.cli.promote import promotions_document
 from services.cli.settings import with_error_file
 from services.common.domain.image_filter import ImageFilter, Limits
-from services.common.domain.records import Quality
+from services.common.domain.records import Quality, first_problem
 from services.common.domain.trained_models import CHECKPOINTS, LOOP, Decision, Loop, Round
 
 LOCK = ".loop.lock"
@@ -133,8 +133,12 @@ def begin(models: Path, labels: int, *, new: int) -> Loop:
     file = models / LOOP
     try:
         last = Loop.model_validate_json(file.read_bytes()).round if file.exists() else None
-    except (OSError, ValidationError) as error:
-        raise CommandError(f"{file} can't be read: {error}", status=status_of(error)) from error
+    except ValidationError as error:
+        raise CommandError(
+            f"{file} can't be read: {first_problem(error, whole='the file')}",
+            status=ExitStatus.REFUSED,
+            hint="Copy it back, or delete it to begin anew.",
+        ) from error
     state = Loop(at=datetime.now(UTC), labels=labels, wanted=new, round=last)
     if (last is None or last.step is None) and state.new >= new:
         base = promotions_document()["in_service"]

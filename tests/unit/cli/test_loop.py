@@ -84,7 +84,9 @@ async def test_interrupted_round_goes_on_where_it_was(models: Path) -> None:
     assert commands.called == ["export", "train", "check"]
 
     (models / LOOP).write_text("{")
-    with pytest.raises(CommandError, match="can't be read"):
+    with pytest.raises(
+        CommandError, match=r"loop.json can't be read: the file: Invalid JSON[^\n]*$"
+    ):
         begin(models, 200, new=200)
 
 
