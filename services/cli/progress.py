@@ -137,7 +137,7 @@ class TrainingProgress:
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
-        self._task = bar.add_task("training", total=None, words="")
+        self._task = bar.add_task("training, step", total=None, words="")
         self._begun: tuple[int, float] | None = None
         """Finished steps when the first one of this process ended, and when that was."""
         self._seconds_left: float | None = None

@@ -1,6 +1,6 @@
 """Write an export of drawn handwriting, to see what a training does.
 
-``python -m tests.bench.handwriting FOLDER`` writes 400 lines, which the embedded model reads with a
+``python -m tests.bench.handwriting FOLDER`` writes 300 lines, which the embedded model reads with a
 fifth of wrong characters; every fifth line is held out. docs/training.md shows what was learnt.
 """
 
@@ -12,7 +12,7 @@ from services.datasets.manifest import Format, SplitName
 from tests.support.exports import write_images
 from tests.support.handwriting import handwriting, line_text
 
-LINES = 400
+LINES = 300
 HELD_OUT = 5
 """Every so many lines one is held out."""
 DAMAGE = 0.9

@@ -80,7 +80,7 @@ def test_log_of_a_training_has_its_stages_and_epochs(clock: Clock, console: Cons
     assert lines(console) == [
         "reading the export",
         "epoch 1 of 16: loss 1.0, at most 1 h 15 min left",
-        "training 20 of 160, epoch 1, 1 h 10 min left",
+        "training, step 20 of 160, epoch 1, 1 h 10 min left",
         "epoch 2 of 16: loss 1.0, at most 1 h 10 min left",
         "epoch 3 of 16: loss 1.0, at most 1 h 5 min left",
         "measuring the new model",
