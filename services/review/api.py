@@ -120,7 +120,9 @@ def _install_pages_of_errors(app: FastAPI, parts: Parts) -> None:
         is_part = "hx-request" in request.headers
         shown = URL(request.headers.get("hx-current-url", "/")) if is_part else request.url
         then = URL(shown.path).replace(query=shown.query)
-        wanted = str(then) if is_part or request.method == "GET" else "/"
+        # The address of an answer, without scripts, leads to the queue with its filters
+        can_be_shown = is_part or request.method == "GET" or then.path == "/queue/answer"
+        wanted = str(then) if can_be_shown else "/"
         address = str(URL("/login").include_query_params(then=wanted))
         if is_part:
             return Response(status_code=401, headers={"HX-Redirect": address})

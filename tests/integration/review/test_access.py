@@ -27,8 +27,11 @@ async def test_nothing_is_shown_without_a_login(review: Site) -> None:
             async with client.get(path, allow_redirects=False) as response:
                 assert response.status == 303
                 assert response.headers["Location"].startswith("/login?then=")
-        async with client.post("/queue/answer", data={"action": "save"}) as response:
-            assert "/login" in str(response.url)
+        answer, data = "/queue/answer?mode=random", {"action": "save"}
+        async with client.post(answer, data=data, allow_redirects=False) as response:
+            assert response.headers["Location"] == "/login?then=%2Fqueue%2Fanswer%3Fmode%3Drandom"
+        async with client.post("/queue/keep", allow_redirects=False) as response:
+            assert response.headers["Location"] == "/login?then=%2F"
         shown = {"HX-Request": "true", "HX-Current-URL": f"{review.url}/gallery?q=a"}
         async with client.get("/gallery?q=a&wait=true", headers=shown) as response:
             assert response.headers["HX-Redirect"] == "/login?then=%2Fgallery%3Fq%3Da"
