@@ -28,6 +28,7 @@ from services.cli.options import OnlyCorrected, tabular
 from services.cli.output import Output, Table, cell
 from services.common.domain.image_filter import Limits
 from services.common.domain.texts import number_of
+from services.common.domain.trained_models import CALIBRATION_MARK
 
 
 @tabular
@@ -46,7 +47,10 @@ async def calibrate(
     out: Annotated[Path, typer.Option(help="File of the calibration.")] = Path("calibration.json"),
     model_version: Annotated[
         str | None,
-        typer.Option(help="Model version; default: the recorded one with most annotations."),
+        typer.Option(
+            help="Model version, with or without a calibration; default: the recorded one with "
+            "most annotations."
+        ),
     ] = None,
     auto: Annotated[
         bool,
@@ -66,7 +70,7 @@ async def calibrate(
     samples = collected.without_learnt(ModelsSettings().models)
     if auto:
         return refresh(samples, known, output)
-    version = _chosen(samples, model_version)
+    version = _chosen(samples, model_version and model_version.partition(CALIBRATION_MARK)[0])
     fitted = fit_to(samples.known[version], method, version)
     _check(fitted)
     _write(out, fitted.calibration)

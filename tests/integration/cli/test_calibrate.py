@@ -207,7 +207,7 @@ async def test_only_annotated_scores_of_the_model_itself_count(
     assert json.loads(out.read_text())["n"] == 60
     assert f"99 images of {VERSION}+cal-01234567 skipped" in " ".join(shown.split())
 
-    await calibrate("--out", str(out), "--model-version", other)
+    await calibrate("--out", str(out), "--model-version", f"{other}+cal-01234567")
     calibration = json.loads(out.read_text())
     assert (calibration["n"], calibration["model_version"]) == (55, other)
 
