@@ -147,7 +147,7 @@ def learn(
         device=chosen_device(plan.device),
         learning_rate=plan.learning_rate or trainee.usual_learning_rate,
     )
-    earlier = learnt_by(base, models)
+    earlier, history = learnt_by(base, models), _history(base)  # another may have its name later
     lines = _lines(export, old, trainee, earlier, seed=plan.seed)
     if not lines.new:
         raise UnusableExportError(f"{trainee.version} can write no text of {folder}")
@@ -178,7 +178,7 @@ def learn(
         best_epoch=course.best_epoch,
         added_characters="".join(trainee.added),
         metrics={split: _change(before[split], after[split]) for split in after},
-        history=_history(base),
+        history=history,
     )
     with staged(place) as saved:
         trainee.save(saved.folder)

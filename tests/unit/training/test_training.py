@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +38,7 @@ from services.training.course import Course, Epoch  # noqa: E402
 from services.training.learnt import LEARNT, learnt_by  # noqa: E402
 from services.training.lines import Line, _held_out, read_export, read_held_out  # noqa: E402
 from services.training.trainee import open_base  # noqa: E402
-from services.training.training import Plan, rate  # noqa: E402
+from services.training.training import FineTuning, Plan, rate  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -264,6 +265,27 @@ def test_line_is_rehearsed_once_and_not_where_it_is_new(tmp_path: Path) -> None:
 
     assert told["images"] == {"train": 8, "validation": 1, "rehearsed": 2}
     assert told["metrics"]["rehearsed"]["after"]["images"] == 1
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_history_is_that_of_the_base_as_it_was_loaded(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, *, is_replaced: bool
+) -> None:
+    export = write_export(tmp_path / "set", {"train": ["a", "b"], "validation": ["e"]})
+    answer(export, "--name", "lines", *TINY, "--epochs", 1)
+    run = FineTuning.run
+
+    def run_and_lose(self: FineTuning) -> Course:
+        shutil.rmtree(models / "lines")
+        if is_replaced:
+            make_tiny_trocr(models / "lines")
+        return run(self)
+
+    monkeypatch.setattr(FineTuning, "run", run_and_lose)
+    told = answer(export, "--name", "more", "--base", "lines", "--epochs", 1)
+
+    assert [each["model"] for each in told["history"]] == ["lines"]
+    assert len(learnt_by("more", models).images) == 2
 
 
 def test_only_lines_that_were_read_have_chosen_a_model(
