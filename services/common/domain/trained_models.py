@@ -107,7 +107,7 @@ class Decision(BaseModel):
     problems: list[str]
     """Reasons against it; empty: it may be served."""
     left_out: int = 0
-    """Lines that were not read, as a model was trained on them."""
+    """Lines that were not read, as a model was trained on them or chosen by them."""
     warnings: list[str] = []
     """Reasons why other lines may be read worse."""
 
