@@ -1,5 +1,6 @@
 """Errors of commands, with message, hint and exit status."""
 
+import errno
 import logging
 import re
 from collections.abc import Iterator
@@ -93,8 +94,14 @@ _WRONG_NAMES = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileEx
 
 
 def status_of(error: Exception) -> ExitStatus:
-    """Return the exit status of an error; what only this machine refuses may work later."""
-    is_of_machine = isinstance(error, OSError) and not isinstance(error, _WRONG_NAMES)
+    """Return the exit status of an error; what only this machine refuses may work later.
+
+    Libraries raise OSError without a number where the content of a file is not what they read.
+    """
+    if isinstance(error, _WRONG_NAMES) or not isinstance(error, OSError):
+        return ExitStatus.REFUSED
+    is_of_system = error.errno is not None or isinstance(error, TimeoutError | ConnectionError)
+    is_of_machine = is_of_system and error.errno != errno.ENAMETOOLONG
     return ExitStatus.UNAVAILABLE if is_of_machine else ExitStatus.REFUSED
 
 
