@@ -9,7 +9,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -200,8 +200,16 @@ async def finish(
 
 
 def _delete_checkpoint(models: Path, name: str) -> None:
-    """Delete what a training that is not gone on with has left."""
-    for file in (models / CHECKPOINTS).glob(f"{name}.*"):
+    """Delete what a training that is not gone on with has left, unless it still is at work."""
+    folder = models / CHECKPOINTS
+    lock = folder / f"{name}.lock"
+    if lock.exists():
+        with suppress(FileNotFoundError), lock.open("rb") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # such as by a person, which is why it was refused
+                return
+    for file in folder.glob(f"{name}.*"):
         file.unlink(missing_ok=True)
 
 

@@ -1,5 +1,6 @@
 """Rounds of ``docreco loop``: when they begin, and how they go on."""
 
+import fcntl
 import os
 import pty
 import subprocess
@@ -171,6 +172,27 @@ async def test_undecided_round_leaves_no_checkpoint(models: Path) -> None:
     await finish(models, state, models / "sets", [], commands)
 
     assert [each.name for each in folder.iterdir()] == ["another.pt"]
+
+
+@pytest.mark.parametrize("is_at_work", [True, False])
+async def test_training_of_another_process_keeps_its_files(
+    models: Path, *, is_at_work: bool
+) -> None:
+    state = begin(models, 200, new=200)
+    assert state.round is not None
+    state.round.done, state.round.refusals = ["export"], MOST_REFUSALS - 1
+    make_folder(str(models / "sets" / state.round.name))
+    folder = models / CHECKPOINTS
+    folder.mkdir()
+    for suffix in ("pt", "partial", "lock"):
+        (folder / f"{state.round.name}.{suffix}").touch()
+
+    with (folder / f"{state.round.name}.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if is_at_work else fcntl.LOCK_UN)
+        await finish(models, state, models / "sets", [], Commands(train=ExitStatus.REFUSED))
+
+    assert state.round.undecided
+    assert len([*folder.iterdir()]) == (3 if is_at_work else 0)
 
 
 @pytest.mark.usefixtures("models")
