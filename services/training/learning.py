@@ -154,7 +154,7 @@ def learn(
     validation = lines.measured[VALIDATION]
     before = _read(trainee.engine(), lines.measured, "the base", progress)
     trainee.expect([])
-    identity = _identity([folder, *rehearsal], trainee, plan)
+    identity = _identity([folder, *rehearsal], lines, trainee, plan)
     checkpoint = CheckpointFile(models / CHECKPOINTS / f"{name}.pt", identity)
     course = FineTuning(
         trainee, lines.all, validation, plan, checkpoint=checkpoint, progress=progress
@@ -265,9 +265,11 @@ def _digest(folder: Path) -> str:
     return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
 
 
-def _identity(folders: Sequence[Path], trainee: Trainee, plan: Plan) -> str:
+def _identity(folders: Sequence[Path], lines: _Lines, trainee: Trainee, plan: Plan) -> str:
+    """Return what a checkpoint belongs to: lines that it has learnt must not measure later."""
     digests = [_digest(folder) for folder in folders]
-    known = [CHECKPOINT_FORMAT, digests, trainee.version, asdict(plan)]
+    names = [[line.name for line in each] for each in (lines.all, lines.measured[VALIDATION])]
+    known = [CHECKPOINT_FORMAT, digests, names, trainee.version, asdict(plan)]
     return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 

@@ -1,5 +1,6 @@
 """``docreco train`` on small exports: what it refuses, and what it makes."""
 
+import gc
 import json
 import math
 import re
@@ -35,7 +36,7 @@ from services.training.averaging import Average  # noqa: E402
 from services.training.batches import epoch_batches, pictures  # noqa: E402
 from services.training.checkpoint import CheckpointFile  # noqa: E402
 from services.training.course import Course, Epoch  # noqa: E402
-from services.training.learnt import LEARNT, learnt_by  # noqa: E402
+from services.training.learnt import LEARNT, Learnt, learnt_by  # noqa: E402
 from services.training.lines import Line, _held_out, read_export, read_held_out  # noqa: E402
 from services.training.trainee import open_base  # noqa: E402
 from services.training.training import FineTuning, Plan, rate  # noqa: E402
@@ -413,6 +414,27 @@ def test_checkpoint_of_an_earlier_version_is_refused(tmp_path: Path, models: Pat
 
     assert "by another version" in said
     assert str(models / ".training/lines.pt") in said.replace("\n", "")
+
+
+def test_training_goes_on_only_with_the_lines_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where an earlier version held out others, or the record of its base is found again."""
+    export = write_export(tmp_path / "set", TEXTS)
+    arguments = (export, "--name", "lines", *TINY, "--epochs", 1)
+
+    def interrupt(*_: object) -> bool:
+        raise TimeoutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(learning, "_use_language", interrupt)
+        train(*arguments, status=3)
+    gc.collect()  # the error holds the checkpoint, and so its lock
+    held_out = read_export(export).validation
+    known = Learnt(images=frozenset({held_out[0].name}))
+    monkeypatch.setattr(learning, "learnt_by", lambda *_: known)
+
+    assert "was interrupted" in train(*arguments, status=4)
 
 
 def test_training_ends_early_and_keeps_the_best_weights(tmp_path: Path) -> None:
