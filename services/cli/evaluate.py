@@ -170,7 +170,7 @@ async def _collect(
         async for samples in annotated:
             is_read_by_all = None not in samples
             uses = {each.use for each in samples if each is not None}
-            if part != LEARNT_PART and Use.TRAINING in uses:
+            if is_read_by_all and part != LEARNT_PART and Use.TRAINING in uses:
                 found.left_out += 1
                 continue
             found.chosen += is_read_by_all and Use.CHOICE in uses

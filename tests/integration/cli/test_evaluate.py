@@ -114,6 +114,11 @@ async def test_what_a_model_has_learnt_does_not_measure_it(
     assert (every["models"]["last predictions"]["images"], every["left_out"]) == (3, 1)
     assert (own["models"][known]["images"], own["left_out"]) == (1, 1)
     assert asked["left_out"] == 0
+    pair = await answer("evaluate", "--model-version", known, "--against", "fake-0")
+    assert (pair["models"][known]["images"], pair["left_out"]) == (1, 1)
+    await collected.set("Wikipedia.png", history=[])
+    pair = await answer("evaluate", "--model-version", known, "--against", "fake-0")
+    assert (pair["models"]["fake-0"]["unread"], pair["left_out"]) == (2, 0)
     assert own["unrecorded"] == []
     assert every["unrecorded"] == ["fake-1", unknown], "no model fake-1 is in the folder"
     assert all(words in page.read_text() for words in ("1 left out", f"{unknown} may have learnt"))
