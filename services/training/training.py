@@ -134,10 +134,11 @@ class FineTuning:
         self._resume()
         if not self._best:
             self._begin()
-        self._progress.stage(
-            f"training on {number_of(len(self._train), 'line')} from epoch "
-            f"{len(self._course.epochs) + 1} of {self._plan.epochs}"
-        )
+        if not self._is_over:
+            self._progress.stage(
+                f"training on {number_of(len(self._train), 'line')} from epoch "
+                f"{len(self._course.epochs) + 1} of {self._plan.epochs}"
+            )
         while not self._is_over:
             self._run_epoch()
         if self._course.is_broken and not self._validation:

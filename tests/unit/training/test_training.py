@@ -432,9 +432,16 @@ def test_training_goes_on_only_with_the_lines_that_it_began_with(
     gc.collect()  # the error holds the checkpoint, and so its lock
     held_out = read_export(export).validation
     known = Learnt(images=frozenset({held_out[0].name}))
-    monkeypatch.setattr(learning, "learnt_by", lambda *_: known)
+    with monkeypatch.context() as patched:
+        patched.setattr(learning, "learnt_by", lambda *_: known)
+        assert "was interrupted" in train(*arguments, status=4)
+    ended = CliRunner().invoke(app, ["train", *map(str, arguments)])
 
-    assert "was interrupted" in train(*arguments, status=4)
+    assert ended.exit_code == 0, ended.output
+    assert ended.stderr.splitlines() == [
+        *("reading the export", "measuring the base"),
+        *("trying a language model", "measuring the new model"),
+    ]
 
 
 def test_training_ends_early_and_keeps_the_best_weights(tmp_path: Path) -> None:
