@@ -150,10 +150,15 @@ class Leases:
             return _noted(await self.collection.find_one(_once(form, session)))
         return last
 
-    async def disclaim(self, form: str, session: str, last: Answer) -> None:
-        """Forget that a form undoes an answer, as there is another one by now."""
+    async def claim_instead(
+        self, form: str, session: str, last: Answer, following: Answer | None
+    ) -> Answer | None:
+        """Note what a form undoes as ``last`` can't be undone; return what is noted then."""
         where = {**_once(form, session), "image": last.image, "undone_at": last.at}
-        await self.collection.delete_many(where)
+        said = {"image": following.image, "undone_at": following.at} if following else {}
+        change = {"$set": said} if said else {"$unset": {"image": "", "undone_at": ""}}
+        await self.collection.update_one(where, change)
+        return _noted(await self.collection.find_one(_once(form, session)))
 
     async def end(self, form: str, session: str) -> None:
         """Record that a form has undone what was noted."""

@@ -193,7 +193,10 @@ class Queue:
         """
         if form and (known := await self.leases.undone_by(form, session.id)):
             return known
-        while (last := await self._to_undo(session, form)) is not None:
+        last = await self.leases.last_done(session.id)
+        if form:
+            last = await self.leases.claim(form, session.id, last)
+        while last is not None:
             mine = {"by": session.name, "at": last.at}
             is_reverted = await self.images.revert(last.image, **mine)
             if is_reverted:
@@ -202,17 +205,15 @@ class Queue:
             document = await self.images.load(last.image)
             is_undone = is_reverted or document.has_reverted(**mine)
             await self.leases.undone(last, session.id)
-            if form and is_undone:
-                await self.leases.end(form, session.id)
             if is_undone:
-                return last
+                break
+            before = await self.leases.last_done(session.id)
             if form:
-                await self.leases.disclaim(form, session.id, last)
-        return None
-
-    async def _to_undo(self, session: Session, form: str) -> Answer | None:
-        last = await self.leases.last_done(session.id)
-        return await self.leases.claim(form, session.id, last) if form else last
+                before = await self.leases.claim_instead(form, session.id, last, before)
+            last = before
+        if form and last:
+            await self.leases.end(form, session.id)
+        return last
 
     async def left(self, session: Session, wanted: QueueFilter) -> int | None:
         """Count the images that are left for a person, up to ``MOST_LEFT``; None: unknown."""

@@ -9,6 +9,7 @@ from html import escape, unescape
 import pytest
 
 from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.mongo import Collection
 from services.common.domain.errors import DatabaseUnavailableError
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.review import NOW, Site, fields_of, image_of, known, open_review
@@ -194,6 +195,29 @@ async def test_undo_that_failed_can_be_repeated(
     assert (image_of(back), fields_of(back)["text"]) == (image_of(second), "due")
     assert (await site.document(image_of(second)))["annotation"] is None
     assert (await site.document(image_of(first)))["annotation"]["text"] == "uno"
+
+
+async def test_undo_passes_over_an_annotation_that_was_replaced(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Collection, "delete_many", fail)  # the page's user may delete nothing here
+    await site.add(*(known(each, 0.1) for each in ("one", "two", "three", "four")))
+    async with site.person() as ada:
+        pages = [await ada.see("/queue")]
+        for text in ("uno", "due", "quattro"):
+            pages.append(await ada.do(pages[-1], "save", text))
+        for page in pages[1:3]:
+            change = {"$set": {"annotation.by": "bob", "annotation.text": "other"}}
+            await site.database.images.update_one({"_id": image_of(page)}, change)
+        back = await ada.do(pages[-1], "undo")
+        again = await ada.send("/queue/answer", {**fields_of(pages[-1]), "action": "undo"})
+        nothing = await ada.do(back, "undo")
+
+    for page in (back, again):
+        assert (image_of(page), fields_of(page)["text"]) == (image_of(pages[0]), "uno")
+    assert "Nothing to undo" in nothing
+    for page in pages[1:3]:
+        assert (await site.document(image_of(page)))["annotation"]["text"] == "other"
 
 
 async def fail(*_: object, **__: object) -> None:
