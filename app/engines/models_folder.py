@@ -16,7 +16,14 @@ from tempfile import mkstemp
 from pydantic import ValidationError
 
 from app.engines.weights import LANGUAGE_FILE, TO_DO, TRAINED_FILE, UnexpectedModelError
-from services.common.domain.trained_models import POINTER, RECORD, Promotion, Promotions, in_service
+from services.common.domain.trained_models import (
+    LARGEST_RECORD,
+    POINTER,
+    RECORD,
+    Promotion,
+    Promotions,
+    in_service,
+)
 
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.onnx")
 """Files of a model: weights, configuration, vocabulary, SentencePiece. Pickled weights (``*.bin``)
@@ -27,11 +34,10 @@ _MEBIBYTE = 2**20
 LARGEST = {
     TRAINED_FILE: 256 * _MEBIBYTE,
     LANGUAGE_FILE: 16 * _MEBIBYTE,
-    RECORD: 8 * _MEBIBYTE,
+    RECORD: LARGEST_RECORD,
 }
 """Limits in bytes of files that are read whole. All columns of PP-OCRv6 small are 21 MB; a language
-of 4,000 lines is 1 MB, and takes up to 54 times its size of memory; a record names the sources of
-up to 500 lines of each export."""
+of 4,000 lines is 1 MB, and takes up to 54 times its size of memory."""
 LARGEST_OTHER = _MEBIBYTE
 """All 18,710 characters are 75 kB, 1,000 calibrations of up to three numbers 400 kB."""
 MOST_FILES = 64

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from services.common.domain.trained_models import (
     EMBEDDED,
+    LARGEST_RECORD,
     LOOP,
     POINTER,
     RECORD,
@@ -116,7 +117,12 @@ async def watch_loop(folder: Path, stop: asyncio.Event) -> None:
 
 def _read(file: Path, kind: type[Kind], problems: list[str]) -> Kind | None:
     try:
-        return kind.model_validate_json(file.read_bytes())
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST_RECORD + 1)
+        if len(content) > LARGEST_RECORD:
+            problems.append(f"{file}: larger than {LARGEST_RECORD // 2**20} MiB, its limit")
+            return None
+        return kind.model_validate_json(content)
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 RECORD = "model.json"
 """Of a model, in its folder; not part of its hash, as it changes later."""
+LARGEST_RECORD = 8 * 2**20
+"""Limit in bytes of a file with records: it names the sources of up to 500 lines of each export."""
 POINTER = "promoted.json"
 LOOP = "loop.json"
 CHECKPOINTS = ".training"

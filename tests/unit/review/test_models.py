@@ -12,7 +12,15 @@ from prometheus_client import REGISTRY
 from app.engines.model_record import ModelRecord, write_record
 from app.engines.models_folder import change_promotions
 from services.cli.loop import begin
-from services.common.domain.trained_models import LOOP, POINTER, STEPS, Act, Promotion
+from services.common.domain.trained_models import (
+    LARGEST_RECORD,
+    LOOP,
+    POINTER,
+    RECORD,
+    STEPS,
+    Act,
+    Promotion,
+)
 from services.review.models import Stage, read_models, watch_loop
 from tests.factories import decision, model_record
 
@@ -51,6 +59,18 @@ def test_models_and_promotions_are_shown_the_latest_first(models: Path) -> None:
     assert found.promoted == "two"
     (models / POINTER).write_text("{")
     assert read_models(models).problems == [f"{models / POINTER}: ValidationError"]
+
+
+def test_record_that_is_too_large_is_named_and_the_others_are_shown(models: Path) -> None:
+    for name in ("one", "two"):
+        write_model(models, name)
+    with (models / "one" / RECORD).open("r+b") as file:
+        file.truncate(LARGEST_RECORD + 1)
+
+    found = read_models(models)
+
+    assert [each.model for each in found.models] == ["two"]
+    assert found.problems == [f"{models / 'one' / RECORD}: larger than 8 MiB, its limit"]
 
 
 def test_loop_waits_works_and_waits_for_a_person(models: Path) -> None:
