@@ -18,7 +18,7 @@ from playwright.async_api import Page, async_playwright
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
 REVIEW = "http://127.0.0.1:8082"
 WIDTH = 1100
-REPORT_HEIGHT = 900
+REPORT_HEIGHT = 1060
 COLOURS = 128
 SETTLED_MS = 1500
 """Until what a page loads after itself is there."""
@@ -66,13 +66,15 @@ async def take(url: str, folder: Path) -> None:
 
 
 async def take_report(address: str, folder: Path) -> None:
-    """Write the picture of a training's report: its error rates and curves."""
+    """Write the picture of a training's report: error rates, curves and the worst lines."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=FLAGS
         )
         page = await browser.new_page(viewport={"width": WIDTH, "height": REPORT_HEIGHT})
         await page.goto(address)
+        # What is between the curves and the lines would fill the picture
+        await page.locator("section", has_text="Most frequent errors").evaluate("it => it.remove()")
         await _write(page, folder / "training.png")
         await browser.close()
 
