@@ -1,5 +1,6 @@
 """Labelled lines of an export in any layout."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -219,14 +220,24 @@ def sources_of(lines: Iterable[Line]) -> list[str]:
 def _held_out(lines: list[Line]) -> tuple[list[Line], list[Line]]:
     """Split by source, so that validation sources are unseen; a single source by line.
 
-    Where a few lines make all groups one, it is by each line's first group.
+    Where shared lines make too few sources of all groups, it is by each line's first group.
+    """
+    groups = [line.group for line in lines]
+    ways = [sources_of(lines), groups] if len({*groups}) > 1 else [[line.name for line in lines]]
+    parts = [_divided(lines, names) for names in ways]
+    measuring = [len(annotated(held)) for _, held in parts]
+    most = min(max(measuring), math.ceil(HELD_OUT * len(annotated(lines))))
+    train, held = next(each for each, n in zip(parts, measuring, strict=True) if n >= most)
+    return (train, held) if annotated(train) else (lines, [])
+
+
+def _divided(lines: list[Line], names: list[str]) -> tuple[list[Line], list[Line]]:
+    """Hold out sources, which are given by line.
 
     In the order of the hashes of their names, sources are held out until these have a tenth of the
     annotated lines, none with which more than half of them would be: few sources leave no choice to
     chance. Sources without annotated lines measure nothing.
     """
-    ways = (sources_of(lines), [line.group for line in lines], [line.name for line in lines])
-    names = next(way for way in ways if len({*way}) > 1 or way is ways[-1])
     units: dict[str, list[Line]] = {}
     for name, line in zip(names, lines, strict=True):
         units.setdefault(name, []).append(line)
@@ -244,4 +255,4 @@ def _held_out(lines: list[Line]) -> tuple[list[Line], list[Line]]:
         [line for name, own in units.items() if (name in held) is is_held for line in own]
         for is_held in (False, True)
     ]
-    return (parts[0], parts[1]) if annotated(parts[0]) else (lines, [])
+    return parts[0], parts[1]
