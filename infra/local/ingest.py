@@ -93,7 +93,7 @@ async def ingest(
     begin = datetime.now(UTC)
     submission = await submit(source, samples_port, fetcher)
     of_page = await submit_page(fetcher) if source is None else None
-    with progress_bar(console) as bar:
+    with progress_bar(console, shows_end=True) as bar:
         batch = await _follow_fetches(fetcher, submission.batch_id, bar)
         items = [item async for item in fetcher.items(submission.batch_id)]
         if of_page is not None:

@@ -58,9 +58,10 @@ class _Log:
 class _Lines(Progress):
     """Prints a line now and then instead of a bar."""
 
-    def __init__(self, console: Console, every_seconds: float) -> None:
+    def __init__(self, console: Console, every_seconds: float, *, shows_end: bool) -> None:
         super().__init__(console=console, disable=True, get_time=time.monotonic)
         self._log = _Log(console, every_seconds)
+        self._shows_end = shows_end
 
     @override
     def update(self, task_id: TaskID, **changes: Any) -> None:
@@ -72,17 +73,29 @@ class _Lines(Progress):
         super().advance(task_id, advance)
         self._show(task_id)
 
+    @override
+    def stop(self) -> None:
+        super().stop()
+        for task in self.tasks if self._shows_end else ():
+            print_line(self.console, *_words_of(task))
+
     def _show(self, task_id: TaskID) -> None:
         if not self._log.is_due:
             return
         task = next(each for each in self.tasks if each.id == task_id)
-        counts = f"{task.completed:.0f}" + ("" if task.total is None else f" of {task.total:.0f}")
-        words = f"{task.description} {counts}", task.fields.get("words", "")
-        self._log.show(*words, in_time(task.time_remaining))
+        self._log.show(*_words_of(task), in_time(task.time_remaining))
+
+
+def _words_of(task: Task) -> tuple[str, str]:
+    counts = f"{task.completed:.0f}" + ("" if task.total is None else f" of {task.total:.0f}")
+    return f"{task.description} {counts}", task.fields.get("words", "")
 
 
 def progress_bar(
-    console: Console, *columns: ProgressColumn, every_seconds: float = LINE_SECONDS
+    console: Console,
+    *columns: ProgressColumn,
+    every_seconds: float = LINE_SECONDS,
+    shows_end: bool = False,
 ) -> Progress:
     """Return a progress bar, or what prints lines where the console is no terminal.
 
@@ -90,9 +103,10 @@ def progress_bar(
         console: Its output.
         columns: Of the bar; default: counts, rate, remaining time and status.
         every_seconds: Between two lines.
+        shows_end: Whether the last state has a line, as nothing else says it.
     """
     if not console.is_terminal:
-        return _Lines(console, every_seconds)
+        return _Lines(console, every_seconds, shows_end=shows_end)
     usual = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),

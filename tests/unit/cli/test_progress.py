@@ -50,6 +50,14 @@ def test_log_of_a_bar_has_a_line_now_and_then(clock: Clock, console: Console) ->
     ]
 
 
+def test_log_of_a_bar_may_have_its_last_state(console: Console) -> None:
+    with progress_bar(console, shows_end=True) as bar:
+        task = bar.add_task("fetching", total=3, words="")
+        bar.update(task, completed=3, words="2 stored, 1 failed")
+
+    assert lines(console) == ["fetching 3 of 3, 2 stored, 1 failed"]
+
+
 def test_short_command_is_quiet_in_a_log(console: Console) -> None:
     with progress_bar(console) as bar, status_line(console, "comparing") as show:
         bar.update(bar.add_task("exporting", total=None, words=""), completed=5)
