@@ -9,11 +9,13 @@ installed.
 import argparse
 import asyncio
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
 REVIEW = "http://127.0.0.1:8082"
@@ -41,10 +43,7 @@ LINKS = {"review-batch": "table a[href^='/batches/']", "page-review": "td a[href
 
 async def take(url: str, folder: Path) -> None:
     """Write all pictures."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=FLAGS
-        )
+    async with _browser() as browser:
         context = await browser.new_context(base_url=url, locale="en-GB")
         page = await context.new_page()
         await page.goto("/login")
@@ -62,21 +61,27 @@ async def take(url: str, folder: Path) -> None:
             await page.wait_for_load_state("load")
             await page.wait_for_timeout(SETTLED_MS)
             await _write(page, folder / f"{name}.png")
-        await browser.close()
 
 
 async def take_report(address: str, folder: Path) -> None:
     """Write the picture of a training's report: error rates, curves and the worst lines."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=FLAGS
-        )
+    async with _browser() as browser:
         page = await browser.new_page(viewport={"width": WIDTH, "height": REPORT_HEIGHT})
         await page.goto(address)
         # What is between the curves and the lines would fill the picture
         await page.locator("section", has_text="Most frequent errors").evaluate("it => it.remove()")
         await _write(page, folder / "training.png")
-        await browser.close()
+
+
+@asynccontextmanager
+async def _browser() -> AsyncIterator[Browser]:
+    async with (
+        async_playwright() as playwright,
+        await playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=FLAGS
+        ) as browser,
+    ):
+        yield browser
 
 
 async def _write(page: Page, path: Path) -> None:

@@ -130,13 +130,9 @@ def parse_language(contents: Mapping[str, bytes], *, folder: Path) -> Language |
         raise damaged(path, "it is no object")
     for context, after in counts.items():
         if len(context) > _CONTEXT or not isinstance(after, dict) or not after:
-            raise damaged(
-                folder / LANGUAGE_FILE, f"the entry {context[:_CONTEXT]!r} is none of characters"
-            )
+            raise damaged(path, f"the entry {context[:_CONTEXT]!r} is none of characters")
         if not all(len(each) == 1 and _is_count(number) for each, number in after.items()):
-            raise damaged(
-                folder / LANGUAGE_FILE, f"the entry {context!r} has other than counts of characters"
-            )
+            raise damaged(path, f"the entry {context!r} has other than counts of characters")
     return Language(counts)
 
 

@@ -79,17 +79,16 @@ def _say(line: str) -> None:
 
 def check_programs(servers: Sequence[Server] = SERVERS) -> int:
     """Show the path of each program, or the command to install it; return the exit status."""
-    missing = [server for server in servers if server.locate() is None]
+    paths = [server.locate() for server in servers]
     rows = []
-    for server in servers:
-        path = server.locate()
+    for server, path in zip(servers, paths, strict=True):
         state = cell("missing", "red") if path is None else cell("ok", "green")
         rows.append([cell(server.name), state, cell(path or server.command)])
     rows.append([cell("Docker (optional)"), *_docker()])
     Console(highlight=False).print(
         Table("Programs", ("name", "state", "path, or how to install it"), rows)
     )
-    return 1 if missing else 0
+    return 1 if None in paths else 0
 
 
 def _docker() -> list[Cell]:

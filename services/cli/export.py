@@ -12,7 +12,7 @@ from rich.console import Console
 from services.cli.errors import CommandError, ExitStatus, status_of
 from services.cli.limits import limited, open_images
 from services.cli.options import GroupBy, OnlyCorrected, UseSplit, tabular, to_splitting
-from services.cli.output import Output, Table, cell, counted
+from services.cli.output import Output, Table, cell, counted, warned
 from services.cli.progress import progress_bar
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.domain.errors import PermanentError
@@ -109,7 +109,7 @@ async def export(
                     await push(out, ObjectStore(store.client, target[0]), target[1], progress)
     warnings = manifest.warnings
     said = {"out": str(out), "pushed_to": push_to, "warnings": warnings}
-    shown = (*_render(manifest, out), *(f"Warning: {each}." for each in warnings))
+    shown = (*_render(manifest, out), *warned(warnings))
     output.print({**said, **manifest.model_dump(mode="json")}, *shown)
     is_whole = not (manifest.lost or manifest.page_images_missing)
     return ExitStatus.OK if is_whole else ExitStatus.INCOMPLETE

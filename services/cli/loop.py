@@ -29,7 +29,8 @@ from services.cli.promote import promotions_document
 from services.cli.settings import with_error_file
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.records import Quality, first_problem
-from services.common.domain.trained_models import CHECKPOINTS, LOOP, Decision, Loop, Round
+from services.common.domain.trained_models import LOOP, Decision, Loop, Round
+from services.training.checkpoint import CheckpointFile, TrainingAtWorkError, checkpoint_path
 
 LOCK = ".loop.lock"
 _ERROR = ".loop.error"
@@ -201,16 +202,8 @@ async def finish(
 
 def _delete_checkpoint(models: Path, name: str) -> None:
     """Delete what a training that is not gone on with has left, unless it still is at work."""
-    folder = models / CHECKPOINTS
-    lock = folder / f"{name}.lock"
-    if lock.exists():
-        with suppress(FileNotFoundError), lock.open("rb") as held:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # such as by a person, which is why it was refused
-                return
-    for file in folder.glob(f"{name}.*"):
-        file.unlink(missing_ok=True)
+    with suppress(TrainingAtWorkError):  # such as of a person, which is why it was refused
+        CheckpointFile(checkpoint_path(models, name), identity="").delete()
 
 
 def _write(models: Path, state: Loop) -> None:

@@ -14,7 +14,7 @@ from app.engines.settings import ModelsSettings
 from app.engines.weights import UnexpectedModelError
 from services.cli.errors import CommandError, ExitStatus, status_of
 from services.cli.options import tabular
-from services.cli.output import Output, Table, cell
+from services.cli.output import Output, Table, cell, warned
 from services.common.domain.errors import PermanentError
 from services.common.domain.texts import number_of
 from services.common.domain.trained_models import EMBEDDED, Decision, Part
@@ -119,14 +119,7 @@ def _decide(name: str, exports: list[Path]) -> Decision:
             learnt_by_version(each.model_version, models) for each in (candidate, current)
         )
         return decide(candidate, current, held_out, one | other)
-    except (
-        PermanentError,
-        PromotionError,
-        CalibrationError,
-        UnexpectedModelError,
-        OSError,
-        ValueError,
-    ) as error:
+    except (PermanentError, PromotionError, CalibrationError, OSError, ValueError) as error:
         raise CommandError(str(error), status=status_of(error)) from error
 
 
@@ -169,18 +162,13 @@ def _verdict(decision: Decision) -> list[str]:
     before = decision.against_calibration_error
     return [
         *([left_out] if decision.left_out else []),
-        *in_words(decision.warnings),
+        *warned(decision.warnings),
         f"{number_of(decision.images, 'line')}: CER {decision.against_cer:.1%} before, "
         f"{decision.cer:.1%} after, p = {decision.p_value:.3f}; calibration error "
         f"{'unknown' if before is None else f'{before:.1%}'} before, "
         f"{decision.calibration_error:.1%} after. "
         + (f"Not to be promoted: {'; '.join(decision.problems)}" if decision.problems else "OK"),
     ]
-
-
-def in_words(warnings: list[str]) -> list[str]:
-    """Return warnings as lines to show."""
-    return [f"Warning: {each}." for each in warnings]
 
 
 def _parts(title: str, kind: str, parts: Mapping[str, Part]) -> Table:

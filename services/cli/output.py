@@ -41,6 +41,11 @@ def plain(value: object) -> str:
     )
 
 
+def warned(warnings: Iterable[str]) -> list[str]:
+    """Return warnings as lines to show."""
+    return [f"Warning: {each}." for each in warnings]
+
+
 def to_json(document: object) -> str:
     """Return JSON that is safe for a terminal: unprintable characters are escaped."""
     text = json.dumps(document, ensure_ascii=False, indent=2, default=str)

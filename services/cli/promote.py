@@ -11,9 +11,9 @@ from app.engines.models_folder import PromotionError, change_promotions, read_pr
 from app.engines.settings import ModelsSettings
 from app.engines.weights import UnexpectedModelError
 from services.cli.errors import CommandError, ExitStatus, status_of
-from services.cli.model_check import Known, Name, find_known, in_words, served_by
+from services.cli.model_check import Known, Name, find_known, served_by
 from services.cli.options import textual
-from services.cli.output import Output, cell
+from services.cli.output import Output, cell, warned
 from services.common.domain.trained_models import EMBEDDED, Act, Promotion, in_service
 
 By = Annotated[str, typer.Option(help="Name of the decider; default: your user name.")]
@@ -55,7 +55,7 @@ async def promote(
     document = promotion.model_dump(mode="json") if promotion else {}
     output.print(
         {**document, "warnings": warnings},
-        *map(cell, in_words(warnings)),
+        *map(cell, warned(warnings)),
         f"{name} is in service. {PICKED_UP}",
     )
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.engines.weights import UnexpectedModelError
 from services.cli.errors import CommandError, ExitStatus, status_of
 from services.cli.models import EXTRA
 from services.cli.options import tabular
@@ -102,7 +101,7 @@ def _load_training() -> "tuple[Callable[..., Learned], Callable[..., Any], Calla
 def _refusals() -> Iterator[None]:
     try:
         yield
-    except (PermanentError, UnexpectedModelError, OSError, ValueError) as error:
+    except (PermanentError, OSError, ValueError) as error:
         raise CommandError(str(error), status=status_of(error)) from error
 
 

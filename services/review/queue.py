@@ -1,5 +1,6 @@
 """Queue of images to annotate."""
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -189,13 +190,12 @@ class Queue:
         Args:
             session: The person's login.
             form: Identifies a form: sent again, as by a reload or after a failure, it reverts the
-                same annotation, and nothing more.
+                same annotation, and nothing more. Empty: one that is sent once.
         """
-        if form and (known := await self.leases.undone_by(form, session.id)):
+        form = form or secrets.token_hex()
+        if known := await self.leases.undone_by(form, session.id):
             return known
-        last = await self.leases.last_done(session.id)
-        if form:
-            last = await self.leases.claim(form, session.id, last)
+        last = await self.leases.claim(form, session.id, await self.leases.last_done(session.id))
         while last is not None:
             mine = {"by": session.name, "at": last.at}
             is_reverted = await self.images.revert(last.image, **mine)
@@ -206,14 +206,11 @@ class Queue:
             is_undone = is_reverted or document.has_reverted(**mine)
             await self.leases.undone(last, session.id)
             if is_undone:
-                break
+                await self.leases.end(form, session.id)
+                return last
             before = await self.leases.last_done(session.id)
-            if form:
-                before = await self.leases.claim_instead(form, session.id, last, before)
-            last = before
-        if form and last:
-            await self.leases.end(form, session.id)
-        return last
+            last = await self.leases.claim_instead(form, session.id, last, before)
+        return None
 
     async def left(self, session: Session, wanted: QueueFilter) -> int | None:
         """Count the images that are left for a person, up to ``MOST_LEFT``; None: unknown."""

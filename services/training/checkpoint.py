@@ -7,9 +7,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from services.common.domain.errors import PermanentError
+from services.common.domain.trained_models import CHECKPOINTS
 
 SAVE_SECONDS = 60.0
 """Minimum interval of checkpoints, the most that a crash costs."""
@@ -52,6 +51,8 @@ class CheckpointFile:
             OtherTrainingError: It belongs to another training.
             TrainingAtWorkError: Another process trains a model of this name.
         """
+        import torch  # noqa: PLC0415  docreco loop, which deletes what is left, needs none
+
         self._acquire()
         if not self._path.exists():
             return None
@@ -71,16 +72,24 @@ class CheckpointFile:
             OSError: The disk is full.
             TrainingAtWorkError: Another process trains a model of this name.
         """
+        import torch  # noqa: PLC0415
+
         self._acquire()
-        staged = self._path.with_suffix(".partial")
+        staged = self._staged_path
         with staged.open("wb") as file:  # of a path, torch hides the error of a full disk
             torch.save({"identity": self._identity, "state": state}, file)
         staged.rename(self._path)
         self._saved_at = time.monotonic()
 
     def delete(self) -> None:
-        """Delete it after the training."""
-        self._path.unlink(missing_ok=True)
+        """Delete it after the training, or what is left of one that is not gone on with.
+
+        Raises:
+            TrainingAtWorkError: Another process trains a model of this name.
+        """
+        self._acquire()
+        for path in (self._path, self._staged_path):
+            path.unlink(missing_ok=True)
         self._release()
 
     def _release(self) -> None:
@@ -88,6 +97,10 @@ class CheckpointFile:
             self._lock_path.unlink(missing_ok=True)  # while it is held: no other process has it
             self._lock()
             self._lock = None
+
+    @property
+    def _staged_path(self) -> Path:
+        return self._path.with_suffix(".partial")
 
     @property
     def _lock_path(self) -> Path:
@@ -116,6 +129,11 @@ class CheckpointFile:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()} on {os.uname().nodename}".encode(), 0)
         self._lock = weakref.finalize(self, os.close, lock)
+
+
+def checkpoint_path(models: Path, name: str) -> Path:
+    """Return the checkpoint file of the training of a model."""
+    return models / CHECKPOINTS / f"{name}.pt"
 
 
 def _is_same_file(opened: int, path: Path) -> bool:

@@ -16,15 +16,9 @@ from app.engines.fitting import LINES, fit_accuracy, fit_best
 from app.engines.model_record import ModelRecord, read_record, write_record
 from app.engines.models_folder import LocalModel, find_model
 from app.engines.settings import ModelsSettings
-from services.common.domain.trained_models import (
-    CALIBRATION_MARK,
-    CHECKPOINTS,
-    Change,
-    Rates,
-    Training,
-)
+from services.common.domain.trained_models import CALIBRATION_MARK, Change, Rates, Training
 from services.datasets.manifest import FILE
-from services.training.checkpoint import CheckpointFile
+from services.training.checkpoint import CheckpointFile, checkpoint_path
 from services.training.course import Course
 from services.training.learnt import Learnt, learnt_by, write_learnt
 from services.training.lines import (
@@ -155,7 +149,7 @@ def learn(
     before = _read(trainee.engine(), lines.measured, "the base", progress)
     trainee.expect([])
     identity = _identity([folder, *rehearsal], lines, trainee, plan)
-    checkpoint = CheckpointFile(models / CHECKPOINTS / f"{name}.pt", identity)
+    checkpoint = CheckpointFile(checkpoint_path(models, name), identity)
     course = FineTuning(
         trainee, lines.all, validation, plan, checkpoint=checkpoint, progress=progress
     ).run()

@@ -185,5 +185,4 @@ def parse_job(body: bytes) -> RepredictJob | None:
     try:
         return _Body.model_validate_json(body).repredict
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        raise InvalidEventError(f"job: {problem['loc']}: {problem['msg']}") from error
+        raise InvalidEventError(f"job: {first_problem(error, whole='body')}") from error

@@ -24,6 +24,7 @@ from services.common.domain.errors import InvalidEventError
 from services.common.domain.line_images import UncuttableLineError, box_of
 from services.common.domain.overlap import is_same_place, is_same_text
 from services.common.domain.page import Line, Points, Quad, Turn
+from services.common.domain.records import first_problem
 
 LEAST_SIDE = 4
 """Pixels of a line's shorter side."""
@@ -133,8 +134,7 @@ def parse_request(body: bytes) -> PageRequest | None:
     try:
         return _Body.model_validate_json(body).request
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False)[0]
-        raise InvalidEventError(f"request: {problem['loc']}: {problem['msg']}") from error
+        raise InvalidEventError(f"request: {first_problem(error, whole='body')}") from error
 
 
 def drawn_quad(points: list[int], width: int, height: int) -> Quad:

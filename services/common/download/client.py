@@ -81,7 +81,6 @@ class Downloader:
     ) -> None:
         self._transport = transport
         self._settings = settings
-        self._agent = settings.robots_agent
         self._robots = robots
         self._seconds = metrics.seconds
         self._large_bodies = LargeBodyLimiter(LARGE_AT_ONCE)
@@ -167,7 +166,7 @@ class Downloader:
 
         response = await self._transport.open(url, stack, permit, validators)
         if self._settings.robots_tag == "obey":
-            check_robots_tag(response, self._agent)
+            check_robots_tag(response, self._settings.robots_agent)
         if response.status == HTTPStatus.NOT_MODIFIED and validators:
             raise NotModifiedError(response.status, _renewed(validators, response))
         check_status(response)

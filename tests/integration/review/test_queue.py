@@ -12,7 +12,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection
 from services.common.domain.errors import DatabaseUnavailableError
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from tests.support.review import NOW, Site, fields_of, image_of, known, open_review
+from tests.support.review import NOW, Person, Site, fields_of, image_of, known, open_review
 from tests.support.waiting import eventually
 
 
@@ -117,9 +117,7 @@ async def test_page_without_scripts_says_what_happened(site: Site) -> None:
 
     async def press(html: str, action: str, text: str) -> tuple[str, str]:
         fields = {**fields_of(html), "action": action, "text": text}
-        async with ada.client.post("/queue/answer", data=fields) as response:
-            page = await response.text()
-            assert response.status == 200, page
+        page = await send_without_scripts(ada, fields)
         return page, unescape(re.findall(r'<p id="said"[^>]*>([^<]*)</p>', page)[0])
 
     async with site.person() as ada:
@@ -136,17 +134,28 @@ async def test_page_without_scripts_says_what_happened(site: Site) -> None:
     assert (image_of(again), fields_of(again)["text"]) == (image_of(first), "uno")
 
 
+async def send_without_scripts(ada: Person, fields: dict[str, str]) -> str:
+    """Send the form of the queue as a browser without scripts; return the page."""
+    async with ada.client.post("/queue/answer", data=fields) as response:
+        page = await response.text()
+        assert response.status == 200, page
+    return page
+
+
+async def save_two(ada: Person) -> tuple[str, str, str]:
+    """Save ``uno`` and ``due``; return the pages of both images, and of the next one."""
+    first = await ada.see("/queue")
+    second = await ada.do(first, "save", "uno")
+    return first, second, await ada.do(second, "save", "due")
+
+
 async def test_reload_without_scripts_undoes_nothing_more(site: Site) -> None:
     await site.add(known("one", 0.1), known("two", 0.2), known("three", 0.3))
     async with site.person() as ada:
-        first = await ada.see("/queue")
-        second = await ada.do(first, "save", "uno")
-        third = await ada.do(second, "save", "due")
+        first, second, third = await save_two(ada)
         form = {**fields_of(third), "action": "undo"}
-        pages = []
-        for _ in range(2):  # a browser sends the form again
-            async with ada.client.post("/queue/answer", data=form) as response:
-                pages.append(await response.text())
+        # A browser sends the form again
+        pages = [await send_without_scripts(ada, form) for _ in range(2)]
         kept = await site.document(image_of(first))
         back = await ada.do(pages[-1], "undo")
 
@@ -159,16 +168,9 @@ async def test_reload_without_scripts_undoes_nothing_more(site: Site) -> None:
 async def test_double_click_without_scripts_undoes_once(site: Site) -> None:
     await site.add(known("one", 0.1), known("two", 0.2), known("three", 0.3))
     async with site.person() as ada:
-        first = await ada.see("/queue")
-        second = await ada.do(first, "save", "uno")
-        third = await ada.do(second, "save", "due")
+        _, second, third = await save_two(ada)
         form = {**fields_of(third), "action": "undo"}
-
-        async def click() -> str:
-            async with ada.client.post("/queue/answer", data=form) as response:
-                return await response.text()
-
-        pages = await asyncio.gather(*(click() for _ in range(4)))
+        pages = await asyncio.gather(*(send_without_scripts(ada, form) for _ in range(4)))
         nothing = await ada.do(await ada.do(pages[0], "undo"), "undo")
 
     # A browser shows only the last answer
@@ -182,9 +184,7 @@ async def test_undo_that_failed_can_be_repeated(
     """The page stays as it is after an error, so the same form is sent."""
     await site.add(known("one", 0.1), known("two", 0.2), known("three", 0.3))
     async with site.person() as ada:
-        first = await ada.see("/queue")
-        second = await ada.do(first, "save", "uno")
-        third = await ada.do(second, "save", "due")
+        first, second, third = await save_two(ada)
         fields = {**fields_of(third), "action": "undo"}
         for name in ("revert", "load"):  # MongoDB fails before or after the change
             with monkeypatch.context() as patched:
