@@ -57,6 +57,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
+def patient_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let pages search to the end in their first answer, however slow the machine is."""
+    for name in ("FIRST_SECONDS", "SEARCH_SECONDS"):
+        monkeypatch.setattr(f"services.review.patience.{name}", 60.0)
+
+
+@pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     """Take away what a service's start sets up: its handler writes to this test's own stream."""
     yield

@@ -32,13 +32,6 @@ async def site() -> AsyncIterator[WebSite]:
         yield site
 
 
-@pytest.fixture(autouse=True)
-def patient_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pages search to the end in their first answer, however slow the machine is."""
-    for name in ("FIRST_SECONDS", "SEARCH_SECONDS"):
-        monkeypatch.setattr(f"services.review.patience.{name}", 60.0)
-
-
 @pytest.fixture
 async def review(
     s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
