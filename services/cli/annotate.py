@@ -18,7 +18,7 @@ from services.cli.annotation_files import (
     open_annotations,
 )
 from services.cli.annotation_writing import REJECTED, Code, Finder, Writer
-from services.cli.errors import CommandError, ExitStatus
+from services.cli.errors import CommandError, ExitStatus, status_of
 from services.cli.limits import open_images
 from services.cli.options import ColumnOfTexts, ColumnOfUrls, DryRun, Encoding, tabular
 from services.cli.output import Output, Table, cell, counted, plain
@@ -131,7 +131,8 @@ def _translate_file_errors() -> Iterator[None]:
     try:
         yield
     except (UnreadableFileError, UnacceptableAnnotationError) as error:
-        raise CommandError(str(error), status=ExitStatus.REFUSED) from error
+        status = status_of(error.__cause__) if error.__cause__ else ExitStatus.REFUSED
+        raise CommandError(str(error), status=status) from error
 
 
 def _complete(counts: dict[str, int]) -> dict[str, int]:

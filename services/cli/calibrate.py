@@ -22,7 +22,7 @@ from services.cli.calibration_samples import (
     fit_to,
     read_known,
 )
-from services.cli.errors import CommandError, ExitStatus
+from services.cli.errors import CommandError, ExitStatus, status_of
 from services.cli.limits import limited, open_images
 from services.cli.options import OnlyCorrected, tabular
 from services.cli.output import Output, Table, cell
@@ -199,5 +199,5 @@ def _write(out: Path, calibration: Calibration) -> None:
         out.write_text(calibration.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise CommandError(
-            f"{out} can't be written: {error.strerror}", status=ExitStatus.REFUSED
+            f"{out} can't be written: {error.strerror}", status=status_of(error)
         ) from error

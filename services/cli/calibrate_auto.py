@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from app.engines.calibration import Calibration
+from app.engines.calibration import Calibration, CalibrationError
 from app.engines.loading import add_calibrations
 from app.engines.settings import ModelsSettings
+from app.engines.weights import UnexpectedModelError
 from services.cli.calibration_samples import (
     FEWEST,
     SKIPPED,
@@ -14,7 +15,7 @@ from services.cli.calibration_samples import (
     Unlearnt,
     fit_to,
 )
-from services.cli.errors import ExitStatus
+from services.cli.errors import CommandError, ExitStatus
 from services.cli.output import Output, Table, cell
 from services.common.domain.texts import number_of
 
@@ -23,7 +24,11 @@ MARGIN = 0.98
 
 
 def refresh(samples: Unlearnt, known: Sequence[Calibration], output: Output) -> ExitStatus:
-    """Refresh the calibration of each model version, where that makes scores better."""
+    """Refresh the calibration of each model version, where that makes scores better.
+
+    Raises:
+        CommandError: The file of calibrations is damaged, or would be too large.
+    """
     models, rows, added = ModelsSettings().models, [], []
     for version, held_out in sorted(samples.known.items()):
         fitted, words = None, f"{number_of(len(held_out), 'annotated image')}; {FEWEST} are needed"
@@ -35,7 +40,10 @@ def refresh(samples: Unlearnt, known: Sequence[Calibration], output: Output) -> 
         rows.append((version, len(held_out), words, fitted))
     rows += [(version, count, SKIPPED, None) for version, count in sorted(samples.skipped.items())]
     if added:
-        add_calibrations(models, added)
+        try:
+            add_calibrations(models, added)
+        except (CalibrationError, UnexpectedModelError) as error:
+            raise CommandError(str(error), status=ExitStatus.REFUSED) from error
     document = [
         {
             "model_version": version,

@@ -93,7 +93,7 @@ class RefusedError(CommandError):
 _WRONG_NAMES = (FileNotFoundError, NotADirectoryError, IsADirectoryError, FileExistsError)
 
 
-def status_of(error: Exception) -> ExitStatus:
+def status_of(error: BaseException) -> ExitStatus:
     """Return the exit status of an error; what only this machine refuses may work later.
 
     Libraries raise OSError without a number where the content of a file is not what they read.

@@ -60,7 +60,7 @@ async def loop(
     new: Annotated[
         int, typer.Option(min=1, help="Begin with this number of annotations since the last model.")
     ] = 200,
-    epochs: Annotated[int, typer.Option(min=1, help="Limit of epochs of a training.")] = 16,
+    epochs: Annotated[int, typer.Option(min=1, help="Limit of epochs of a new model.")] = 16,
     sets: Annotated[Path, typer.Option(help="Folder of the exports.")] = Path("sets"),
     output: Output,
 ) -> ExitStatus:
@@ -73,13 +73,13 @@ async def loop(
         async with open_images(limits) as images:
             where = ImageFilter(limits, status=("predicted",), annotated=Quality.OK)
             labels = await images.count(where)
-        state = begin(models, labels, new=new)
+        state = begin(models, labels, new=new, epochs=epochs)
         if state.round is None or state.round.step is None:
             words = f"{state.new} of {new} new annotations: nothing to do."
             output.print({"model": None, "annotations": labels, "new": state.new}, words)
             return ExitStatus.OK
         name, docreco = state.round.name, partial(_docreco, lock, models / _ERROR)
-        await finish(models, state, sets, _options(limits), docreco, epochs=epochs)
+        await finish(models, state, sets, _options(limits), docreco)
     decision, undecided = _decision(models / name), state.round.undecided
     problems = decision.problems if decision else [f"not decided: {undecided}"]
     words = f"docreco models promote {name} --reason WHY puts it into service."
@@ -125,7 +125,7 @@ def alone(models: Path) -> Iterator[int]:
         os.close(lock)
 
 
-def begin(models: Path, labels: int, *, new: int) -> Loop:
+def begin(models: Path, labels: int, *, new: int, epochs: int) -> Loop:
     """Note a call, with the round to go on with, or a new one if there are enough annotations.
 
     Raises:
@@ -143,19 +143,16 @@ def begin(models: Path, labels: int, *, new: int) -> Loop:
     state = Loop(at=datetime.now(UTC), labels=labels, wanted=new, round=last)
     if (last is None or last.step is None) and state.new >= new:
         base = promotions_document()["in_service"]
-        state.round = Round(name=f"loop-{state.at:%Y%m%d-%H%M%S}", base=base, labels=labels)
+        name = f"loop-{state.at:%Y%m%d-%H%M%S}"
+        state.round = Round(name=name, base=base, labels=labels, epochs=epochs)
+    if state.round and state.round.epochs is None:
+        state.round.epochs = epochs
     _write(models, state)
     return state
 
 
 async def finish(
-    models: Path,
-    state: Loop,
-    sets: Path,
-    limits: Sequence[str],
-    docreco: Step,
-    *,
-    epochs: int = 16,
+    models: Path, state: Loop, sets: Path, limits: Sequence[str], docreco: Step
 ) -> None:
     """Run the steps that are left, until one is refused for the last time.
 
@@ -164,9 +161,10 @@ async def finish(
     """
     assert state.round is not None  # noqa: S101  the caller checks
     name, base, export = state.round.name, state.round.base, str(sets / state.round.name)
+    epochs = str(state.round.epochs)
     commands = {
         "export": ["export", "--format", "hf", "--only-annotated", "--out", export, *limits],
-        "train": ["train", export, "--name", name, "--base", base, "--epochs", str(epochs)],
+        "train": ["train", export, "--name", name, "--base", base, "--epochs", epochs],
         "check": ["models", "check", name, export],
     }
     while (step := state.round.step) is not None:

@@ -13,6 +13,7 @@ from services.cli.model_check import check, compare, show
 from services.cli.options import tabular, textual
 from services.cli.output import Output, Table, cell
 from services.cli.promote import promote, promotions_document, rollback
+from services.common.domain.trained_models import RECORD
 
 EXTRA = "poetry install --extras trocr"
 PULLED = ".pulled"
@@ -36,6 +37,12 @@ async def pull(
     """Download a model from the hub; the API then loads it without the hub."""
     wanted = revision or (TROCR_REVISION if name == TROCR_MODEL else "main")
     model = LocalModel(name, ModelsSettings().models / name)
+    if (model.folder / RECORD).exists():
+        raise CommandError(
+            f"{model.folder} holds a model that was trained here",
+            status=ExitStatus.REFUSED,
+            hint="Move it away to replace it.",
+        )
     _download(name, wanted, model)
     words = f"{model.folder} is ready: set OCR_ENGINE=trocr and OCR_TROCR_MODEL={name}"
     output.print(_document(model), words)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from app.settings import OcrSettings
-from services.cli.errors import CommandError, ExitStatus
+from services.cli.errors import CommandError, status_of
 from services.cli.limits import limited, open_images
 from services.cli.options import tabular
 from services.cli.output import Cell, Output, Table, cell
@@ -166,5 +166,5 @@ def write_page(path: Path, page: str) -> None:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise CommandError(
-            f"{path} can't be written: {error.strerror}", status=ExitStatus.BAD_SETTING
+            f"{path} can't be written: {error.strerror}", status=status_of(error)
         ) from error

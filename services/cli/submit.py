@@ -12,7 +12,7 @@ from typing import IO, Annotated, cast
 import typer
 from pydantic import HttpUrl
 
-from services.cli.errors import CommandError, ExitStatus
+from services.cli.errors import CommandError, ExitStatus, status_of
 from services.cli.fetcher import open_fetcher
 from services.cli.folder import files_of, packed
 from services.cli.options import ColumnOfTexts, ColumnOfUrls, Encoding, tabular
@@ -242,7 +242,7 @@ def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
     except OSError as error:
         raise CommandError(
             f"{source}: {error.strerror}",
-            status=ExitStatus.REFUSED,
+            status=status_of(error),
             hint="Give the path or http(s) URL of a list, - for standard input, or a folder.",
         ) from error
 

@@ -184,6 +184,8 @@ class Round(BaseModel):
     base: str
     labels: int
     """Annotated images when it began."""
+    epochs: int | None = None
+    """Limit of epochs of its training; None: noted by a version without this field."""
     done: list[str] = []
     """Steps that have ended."""
     refusals: int = 0

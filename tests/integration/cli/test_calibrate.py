@@ -120,6 +120,24 @@ async def test_auto_refreshes_what_makes_scores_better(
     assert [each["calibration"] for each in second["models"]] == [None] * 4
 
 
+async def test_file_of_calibrations_that_would_be_too_large_is_left(
+    mongo_settings: MongoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
+    *_, packaged = known_calibrations(tmp_path)
+    await store(mongo_settings, sure_of_itself(300, model_version=packaged.model_version))
+    points = [0.5] * 100_000  # a line each in the file that is written
+    curve = {"method": "isotonic", "scores": points, "probabilities": points}
+    large = packaged.model_dump(mode="json") | {"model_version": "large@1", "curve": curve}
+    before = json.dumps({"calibrations": [large]})
+    (tmp_path / FILE).write_text(before)
+
+    result = await calibrate("--auto")
+
+    assert (result.exit_code, (tmp_path / FILE).read_text() == before) == (4, True)
+    assert "would be larger than 1 MiB" in result.stderr
+
+
 async def test_what_a_model_has_learnt_does_not_calibrate_it(
     mongo_settings: MongoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,12 +270,16 @@ async def test_too_few_annotations_are_refused_with_what_to_do(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("out", "status", "words"),
+    [("/nowhere/calibration.json", 4, "No such file"), ("/dev/full", 3, "No space left")],
+)
 async def test_file_that_cannot_be_written_is_told(
-    mongo_settings: MongoSettings, tmp_path: Path
+    mongo_settings: MongoSettings, out: str, status: int, words: str
 ) -> None:
     await store(mongo_settings, sure_of_itself(60))
 
-    result = await calibrate("--out", str(tmp_path / "none" / "calibration.json"))
+    result = await calibrate("--out", out)
 
-    assert result.exit_code == 4
-    assert "can't be written: No such file" in result.stderr
+    assert result.exit_code == status
+    assert f"can't be written: {words}" in result.stderr

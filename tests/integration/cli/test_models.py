@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from infra.local.ports import pick_free_ports
+from services.common.domain.trained_models import RECORD
 
 if not os.environ.get("CI"):
     pytest.importorskip("huggingface_hub", reason="comes with the extra trocr")
@@ -136,6 +137,19 @@ async def test_model_is_pulled_without_anything_that_runs_and_is_listed(
     assert (status, json.loads(out)["models"]) == (0, [pulled]), err
     status, out, _ = await docreco("list")
     assert pulled["model_version"] in out
+
+
+async def test_model_that_was_trained_here_is_not_replaced(
+    docreco: Docreco, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models" / "team" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text("{}")
+
+    status, _, err = await docreco("pull", "team/tiny")
+
+    assert (status, names(folder)) == (4, {RECORD}), err
+    assert "was trained here" in err
 
 
 async def test_model_without_safetensors_is_refused_and_leaves_the_one_that_is_there(

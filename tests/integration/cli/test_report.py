@@ -78,10 +78,13 @@ async def test_table_names_the_worst(mongo_settings: MongoSettings) -> None:
     assert "0.200" in output
 
 
-async def test_file_that_cannot_be_written_is_told(mongo_settings: MongoSettings) -> None:
+@pytest.mark.parametrize(("page", "expected"), [("/nowhere/report.html", 4), ("/dev/full", 3)])
+async def test_file_that_cannot_be_written_is_told(
+    mongo_settings: MongoSettings, page: str, expected: int
+) -> None:
     assert mongo_settings.database
-    status, _ = await asyncio.to_thread(report, "--html", "/nowhere/report.html")
-    assert status == 5
+    status, _ = await asyncio.to_thread(report, "--html", page)
+    assert status == expected
 
 
 def test_wrong_period_is_a_wrong_command_line() -> None:

@@ -27,10 +27,14 @@ class Commands:
         self.decides: Path | None = None
         """Model that a check compares."""
         self.called: list[str] = []
+        self.epochs: list[str] = []
+        """Of trainings."""
 
     async def __call__(self, arguments: Sequence[str]) -> Ended:
         name = arguments[1] if arguments[0] == "models" else arguments[0]
         self.called.append(name)
+        if name == "train":
+            self.epochs.append(arguments[arguments.index("--epochs") + 1])
         if name == "export":
             make_folder(arguments[arguments.index("--out") + 1])
         if self.decides and name == "check":
@@ -55,8 +59,8 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def test_round_begins_with_enough_new_annotations(models: Path) -> None:
-    assert begin(models, 199, new=200).round is None
-    first = begin(models, 200, new=200)
+    assert begin(models, 199, new=200, epochs=3).round is None
+    first = begin(models, 200, new=200, epochs=3)
     assert first.round is not None
     assert (first.round.base, first.round.step) == ("ppocrv6", "export")
     # Not better: nothing failed
@@ -66,39 +70,45 @@ async def test_round_begins_with_enough_new_annotations(models: Path) -> None:
     await finish(models, first, models / "sets", ["--collection", "letters"], commands)
 
     assert commands.called == ["export", "train", "check"]
-    waiting = begin(models, 399, new=200)
+    waiting = begin(models, 399, new=200, epochs=3)
     assert (waiting.new, waiting.round) == (199, first.round)
-    assert begin(models, 400, new=200).round != first.round
+    assert begin(models, 400, new=200, epochs=3).round != first.round
 
 
 async def test_interrupted_round_goes_on_where_it_was(models: Path) -> None:
-    first = begin(models, 200, new=200)
+    first = begin(models, 200, new=200, epochs=3)
     assert first.round is not None
     commands = Commands(train=4)
     with pytest.raises(CommandError, match=r"docreco train .* failed \(4\)"):
         await finish(models, first, models / "sets", [], commands)
 
-    again = begin(models, 0, new=200)
+    again = begin(models, 0, new=200, epochs=5)
     assert again.round == first.round
+    commands.statuses["train"] = 3
+    with pytest.raises(CommandError, match=r"docreco train .* failed \(3\)"):
+        await finish(models, again, models / "sets", [], commands)
+    assert commands.epochs == ["3", "3"], "another limit would be another training"
+
+    again = begin(models, 0, new=200, epochs=5)
     (models / first.round.name).mkdir()  # trained, but killed before that was noted
     await finish(models, again, models / "sets", [], commands)
-    assert commands.called == ["export", "train", "check"]
+    assert commands.called == ["export", "train", "train", "check"]
 
     (models / LOOP).write_text("{")
     with pytest.raises(
         CommandError, match=r"loop.json can't be read: the file: Invalid JSON[^\n]*$"
     ):
-        begin(models, 200, new=200)
+        begin(models, 200, new=200, epochs=3)
 
 
 @pytest.mark.parametrize("step", ["train", "check"])
 async def test_step_refused_twice_ends_the_round(models: Path, step: str) -> None:
-    state = begin(models, 200, new=200)
+    state = begin(models, 200, new=200, epochs=3)
     assert state.round is not None
     commands = Commands(**{step: ExitStatus.REFUSED})
     with pytest.raises(CommandError, match=r"failed \(4\)"):
         await finish(models, state, models / "sets", [], commands)
-    again = begin(models, 399, new=200)
+    again = begin(models, 399, new=200, epochs=3)
     assert again.round is not None
     assert again.round.step == step
     commands.statuses = {step: ExitStatus.REFUSED}
@@ -107,16 +117,16 @@ async def test_step_refused_twice_ends_the_round(models: Path, step: str) -> Non
 
     assert commands.called.count(step) == MOST_REFUSALS
     assert again.round.undecided == "1 annotated lines are held out"
-    waiting = begin(models, 399, new=200)
+    waiting = begin(models, 399, new=200, epochs=3)
     assert (waiting.new, waiting.round) == (199, again.round)
-    following = begin(models, 400, new=200).round
+    following = begin(models, 400, new=200, epochs=3).round
     assert following is not None
     assert (following.step, following.undecided) == ("export", "")
 
 
 @pytest.mark.parametrize("step", ["export", "train", "check"])
 async def test_failing_machine_is_no_refusal(models: Path, step: str) -> None:
-    state = begin(models, 200, new=200)
+    state = begin(models, 200, new=200, epochs=3)
     assert state.round is not None
     commands = Commands()
     for _ in range(MOST_REFUSALS + 1):
@@ -131,7 +141,7 @@ async def test_failing_machine_is_no_refusal(models: Path, step: str) -> None:
 
 
 async def test_check_that_breaks_decides_nothing(models: Path) -> None:
-    state = begin(models, 200, new=200)
+    state = begin(models, 200, new=200, epochs=3)
     assert state.round is not None
 
     with pytest.raises(CommandError, match=r"check .* failed \(1\)"):
@@ -142,7 +152,7 @@ async def test_check_that_breaks_decides_nothing(models: Path) -> None:
 
 async def test_missing_export_is_no_refusal(models: Path, tmp_path: Path) -> None:
     """As when it is called in another folder."""
-    state = begin(models, 200, new=200)
+    state = begin(models, 200, new=200, epochs=3)
     assert state.round is not None
     commands = Commands(train=ExitStatus.UNAVAILABLE)
     with pytest.raises(CommandError):
@@ -157,7 +167,7 @@ async def test_missing_export_is_no_refusal(models: Path, tmp_path: Path) -> Non
 
 
 async def test_undecided_round_leaves_no_checkpoint(models: Path) -> None:
-    state = begin(models, 200, new=200)
+    state = begin(models, 200, new=200, epochs=3)
     assert state.round is not None
     folder = models / CHECKPOINTS
     folder.mkdir()
@@ -178,7 +188,7 @@ async def test_undecided_round_leaves_no_checkpoint(models: Path) -> None:
 async def test_training_of_another_process_keeps_its_files(
     models: Path, *, is_at_work: bool
 ) -> None:
-    state = begin(models, 200, new=200)
+    state = begin(models, 200, new=200, epochs=3)
     assert state.round is not None
     state.round.done, state.round.refusals = ["export"], MOST_REFUSALS - 1
     make_folder(str(models / "sets" / state.round.name))
