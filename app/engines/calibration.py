@@ -1,5 +1,7 @@
 """Calibrate an engine's scores to the probability of a right text.
 
+docs/decisions/0043-score-is-a-probability.md says why it is of the whole text.
+
 A calibration is a file made by ``docreco calibrate`` from annotated images. It belongs to one model
 version, and is part of the version of predictions.
 """

@@ -1,4 +1,7 @@
-"""Tallies of images: scores, and errors against annotations."""
+"""Tallies of images: scores, and errors against annotations.
+
+Intervals come from these sums (docs/decisions/0044-quality-figures-from-counts.md).
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

@@ -2,7 +2,8 @@
 
 PP-OCRv6_det_small gives each pixel of the reduced page a probability that it is text
 (differentiable binarization, arXiv:1911.08947); what is connected above a threshold is a line. Its
-weights are in rapidocr's wheel. The settings were chosen by measurement: docs/pages.md.
+weights are in rapidocr's wheel. The settings were chosen by measurement: docs/pages.md,
+docs/decisions/0038-pages-become-lines.md.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""Adapter of MinIO or any S3 server, the only user of the client."""
+"""Adapter of MinIO or any S3 server, the only user of the client.
+
+docs/decisions/0034-aiobotocore-writes-every-object.md says why there is no signer of our own.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping

@@ -1,7 +1,7 @@
 """Origin of an image: in the metadata of its object, and as sources of its document.
 
 The user metadata of an object in ``raw`` is header-safe ASCII. A document lists a bounded number
-of sources.
+of sources (docs/decisions/0029-placeholder-images.md).
 """
 
 import json
