@@ -63,7 +63,7 @@ IdempotencyKey = Annotated[
 
 
 @dataclass(frozen=True)
-class Parts:
+class AppState:
     """Application state."""
 
     batches: Batches
@@ -76,18 +76,18 @@ class Parts:
     """Ends the progress streams at shutdown."""
 
 
-def _parts(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
-    return parts
+def _state(request: Request) -> AppState:
+    state: AppState = request.app.state.app_state
+    return state
 
 
-Of = Annotated[Parts, Depends(_parts)]
+StateDep = Annotated[AppState, Depends(_state)]
 router = APIRouter(prefix="/batches", tags=["batches"])
 hosts_router = APIRouter(tags=["hosts"])
 
 
 def build_app(
-    settings: FetcherSettings, parts: Parts, *, ready: dict[str, Check], alive: dict[str, Check]
+    settings: FetcherSettings, state: AppState, *, ready: dict[str, Check], alive: dict[str, Check]
 ) -> FastAPI:
     """Build the application."""
     app = FastAPI(
@@ -96,7 +96,7 @@ def build_app(
         # with a token, browsers could not load /docs
         openapi_url=None if settings.api_token else "/openapi.json",
     )
-    app.state.parts = parts
+    app.state.app_state = state
     hosts = None if settings.api_token else to_names(settings.hosts)
     app.add_middleware(BodyGuard)
     app.add_middleware(SiteGuard, hosts=hosts, setting="FETCHER_HOSTS")
@@ -118,14 +118,14 @@ def build_app(
     responses={200: {"model": schemas.Preview, "description": "With dry_run."}},
 )
 async def submit(
-    parts: Of,
+    state: StateDep,
     request: Request,
     response: Response,
     query: Annotated[ListParameters, Query()],
     idempotency_key: IdempotencyKey = None,
 ) -> schemas.Submitted | schemas.Preview:
     """Accept a list, an archive or an image, as an upload or by URL."""
-    async with receive(request, parts.openings, parts.spool, query) as received:
+    async with receive(request, state.openings, state.spool, query) as received:
         opened, parameters = received.opened, received.parameters
         described = Description(
             digest=opened.digest,
@@ -136,16 +136,16 @@ async def submit(
         )
         list_url = opened.contents.list_url
         if list_url is None:
-            return await _take(parts, opened, described, parameters, response)
-        known = None if parameters.dry_run else await parts.submissions.answered(described)
+            return await _take(state, opened, described, parameters, response)
+        known = None if parameters.dry_run else await state.submissions.answered(described)
         if known is not None:
             return _answer(known, response)
-        async with parts.references.open(list_url, described, parameters) as (fetched, whole):
-            return await _take(parts, fetched, whole, parameters, response)
+        async with state.references.open(list_url, described, parameters) as (fetched, whole):
+            return await _take(state, fetched, whole, parameters, response)
 
 
 async def _take(
-    parts: Parts,
+    state: AppState,
     opened: Opened,
     described: Description,
     parameters: ListParameters,
@@ -153,7 +153,7 @@ async def _take(
 ) -> schemas.Submitted | schemas.Preview:
     if parameters.dry_run:
         response.status_code = 200
-        return schemas.to_preview(await parts.submissions.preview(opened.contents))
+        return schemas.to_preview(await state.submissions.preview(opened.contents))
     is_made = opened.kind == "archive" and parameters.kind
     kind = parameters.kind if is_made and parameters.kind else opened.kind
     named = parameters.collection or default_collection(opened, kind, described.name)
@@ -165,7 +165,7 @@ async def _take(
         collection=named,
         is_collection_given=is_given,
     )
-    batch = await parts.submissions.submit(
+    batch = await state.submissions.submit(
         opened.contents, whole, strict=parameters.strict, keep=opened.keep
     )
     return _answer(batch, response)
@@ -178,9 +178,11 @@ def _answer(batch: Batch, response: Response) -> schemas.Submitted:
 
 
 @router.get("", summary="List batches, newest first")
-async def list_batches(parts: Of, limit: Limit = 50, cursor: Cursor = None) -> schemas.BatchPage:
+async def list_batches(
+    state: StateDep, limit: Limit = 50, cursor: Cursor = None
+) -> schemas.BatchPage:
     """List batches."""
-    found = await parts.batches.page(after=cursor, limit=limit)
+    found = await state.batches.page(after=cursor, limit=limit)
     return schemas.BatchPage(
         batches=[schemas.to_status(batch) for batch in found],
         next=found[-1].batch.id if len(found) == limit else None,
@@ -188,21 +190,21 @@ async def list_batches(parts: Of, limit: Limit = 50, cursor: Cursor = None) -> s
 
 
 @router.get("/{batch_id}", summary="Show a batch")
-async def show(parts: Of, batch_id: BatchId) -> schemas.BatchDetails:
+async def show(state: StateDep, batch_id: BatchId) -> schemas.BatchDetails:
     """Show a batch."""
-    return schemas.to_details(await parts.batches.find(batch_id))
+    return schemas.to_details(await state.batches.find(batch_id))
 
 
 @router.get("/{batch_id}/items", summary="Show a batch's items")
 async def items(
-    parts: Of,
+    state: StateDep,
     batch_id: BatchId,
     outcome: ItemOutcome | None = None,
     limit: Limit = 100,
     cursor: ItemCursor = None,
 ) -> schemas.ItemPage:
     """Show a batch's items, in the list's order."""
-    page = await parts.batches.items(batch_id, outcome=outcome, after=cursor or "", limit=limit)
+    page = await state.batches.items(batch_id, outcome=outcome, after=cursor or "", limit=limit)
     return schemas.ItemPage(
         items=[schemas.to_item(item) for item in page],
         next=page[-1].id if len(page) == limit else None,
@@ -216,10 +218,10 @@ async def items(
     responses={200: {"content": {"text/csv": {}}}},
 )
 async def failed(
-    parts: Of, batch_id: BatchId, *, spreadsheet: Spreadsheet = False
+    state: StateDep, batch_id: BatchId, *, spreadsheet: Spreadsheet = False
 ) -> StreamingResponse:
     """Stream the failed items."""
-    found = await parts.batches.failed(batch_id)
+    found = await state.batches.failed(batch_id)
     rows = failed_csv(found, for_spreadsheet=spreadsheet)
     return StreamingResponse(rows, media_type="text/csv")
 
@@ -230,11 +232,11 @@ async def failed(
     response_class=Response,
     responses={200: {"content": {"text/event-stream": {}}}},
 )
-async def events(parts: Of, batch_id: BatchId) -> StreamingResponse:
+async def events(state: StateDep, batch_id: BatchId) -> StreamingResponse:
     """Stream the progress of a batch."""
-    first = await parts.batches.find(batch_id)
+    first = await state.batches.find(batch_id)
     return StreamingResponse(
-        progress_events(parts.batches, first, parts.stop),
+        progress_events(state.batches, first, state.stop),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store"},
     )
@@ -246,24 +248,24 @@ async def events(parts: Of, batch_id: BatchId) -> StreamingResponse:
     summary="Fetch failed items again",
 )
 async def retry(
-    parts: Of, batch_id: BatchId, scope: RetryScope = RetryScope.TRANSIENT
+    state: StateDep, batch_id: BatchId, scope: RetryScope = RetryScope.TRANSIENT
 ) -> schemas.Retried:
     """Queue failed items again."""
-    retried = await parts.batches.retry(batch_id, scope)
+    retried = await state.batches.retry(batch_id, scope)
     return schemas.Retried(batch_id=batch_id, retried=retried, status_url=_status_url(batch_id))
 
 
 @router.post("/{batch_id}/cancel", summary="Cancel queued items")
-async def cancel(parts: Of, batch_id: BatchId) -> schemas.BatchStatus:
+async def cancel(state: StateDep, batch_id: BatchId) -> schemas.BatchStatus:
     """Cancel a batch."""
-    await parts.batches.cancel(batch_id)
-    return schemas.to_status(await parts.batches.find(batch_id))
+    await state.batches.cancel(batch_id)
+    return schemas.to_status(await state.batches.find(batch_id))
 
 
 @hosts_router.get("/hosts", summary="List paused hosts with reasons")
-async def list_hosts(parts: Of, limit: Limit = 100) -> schemas.HostPage:
+async def list_hosts(state: StateDep, limit: Limit = 100) -> schemas.HostPage:
     """List delayed hosts."""
-    found = await parts.host_states.delayed(limit=limit)
+    found = await state.host_states.delayed(limit=limit)
     return schemas.HostPage(hosts=[schemas.HostStatus(**vars(host)) for host in found])
 
 

@@ -20,7 +20,7 @@ from services.common.runtime.health import Check, running
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
 from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
-from services.fetcher.api import Parts, build_app
+from services.fetcher.api import AppState, build_app
 from services.fetcher.batches.dispatcher import Dispatcher, FairShare
 from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.batches.pages import Clearing, Counting, Expander, Pages
@@ -197,7 +197,7 @@ def _app(
     references = References(
         opened.source, opened.spool, openings, timeout_seconds=settings.list_timeout_seconds
     )
-    served = Parts(
+    served = AppState(
         batches=Batches(batches, items, pages, wake),
         submissions=Submissions(batches, pages, wake),
         openings=openings,

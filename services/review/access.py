@@ -36,7 +36,7 @@ from services.review.settings import ReviewSettings
 
 
 @dataclass(frozen=True)
-class Parts:
+class AppState:
     """Application state."""
 
     settings: ReviewSettings
@@ -65,33 +65,35 @@ class LoginRequiredError(Exception):
     """The user is not logged in."""
 
 
-def _parts(request: Request) -> Parts:
-    parts: Parts = request.app.state.parts
-    return replace(parts, pages=parts.pages.for_request(request))
+def _state(request: Request) -> AppState:
+    state: AppState = request.app.state.app_state
+    return replace(state, pages=state.pages.for_request(request))
 
 
-Of = Annotated[Parts, Depends(_parts)]
+StateDep = Annotated[AppState, Depends(_state)]
 
 
-async def _session(request: Request, parts: Of) -> Session:
-    session = parts.sessions.read(request.cookies.get(COOKIE))
-    if session is None or await parts.ended.has(session):
+async def _session(request: Request, state: StateDep) -> Session:
+    session = state.sessions.read(request.cookies.get(COOKIE))
+    if session is None or await state.ended.has(session):
         raise LoginRequiredError
     return session
 
 
-Me = Annotated[Session, Depends(_session)]
+CurrentUser = Annotated[Session, Depends(_session)]
 
 
-async def _posted(request: Request, parts: Of, me: Me) -> AsyncIterator[FormData]:
+async def _verified_form(
+    request: Request, state: StateDep, user: CurrentUser
+) -> AsyncIterator[FormData]:
     async with request.form() as form:
-        if not parts.sessions.is_token(me, text_of(form, "token")):
+        if not state.sessions.is_token(user, text_of(form, "token")):
             detail = "the form belongs to another login: reload the page"
             raise ProblemError(403, "wrong_token", detail)
         yield form
 
 
-Posted = Annotated[FormData, Depends(_posted)]
+VerifiedForm = Annotated[FormData, Depends(_verified_form)]
 
 
 def shown_in(form: FormData) -> list[str] | None:

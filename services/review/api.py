@@ -17,7 +17,7 @@ from services.common.domain.errors import PermanentError, UnavailableError
 from services.common.domain.texts import Text, text_of_error
 from services.common.runtime.health import Check, health_router
 from services.common.runtime.problems import ProblemError, install_problem_handlers
-from services.review.access import LoginRequiredError, Parts
+from services.review.access import AppState, LoginRequiredError
 from services.review.guard import install_guard
 from services.review.metrics import STATIC_ROUTE, install_metrics
 from services.review.routes import (
@@ -75,7 +75,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def build_app(
-    parts: Parts,
+    state: AppState,
     *,
     ready: Mapping[str, Check],
     alive: Mapping[str, Check],
@@ -83,15 +83,15 @@ def build_app(
 ) -> FastAPI:
     """Build the application."""
     app = FastAPI(title="DocReco review", openapi_url=None)
-    app.state.parts = parts
+    app.state.app_state = state
     install_problem_handlers(app)
-    _install_pages_of_errors(app, parts)
-    settings = parts.settings
+    _install_pages_of_errors(app, state)
+    settings = state.settings
     install_guard(
         app,
         settings.host_names,
         max_upload_bytes=settings.max_upload_bytes,
-        refuse=_page_of_error(parts),
+        refuse=_page_of_error(state),
     )
     install_metrics(app)
     app.include_router(health_router(ready=ready, alive=alive))
@@ -114,7 +114,7 @@ def build_app(
     return app
 
 
-def _install_pages_of_errors(app: FastAPI, parts: Parts) -> None:
+def _install_pages_of_errors(app: FastAPI, state: AppState) -> None:
     @app.exception_handler(LoginRequiredError)
     async def on_anonymous(request: Request, _: LoginRequiredError) -> Response:
         is_part = "hx-request" in request.headers
@@ -129,14 +129,14 @@ def _install_pages_of_errors(app: FastAPI, parts: Parts) -> None:
         return RedirectResponse(address, status_code=303)
 
     for kind in EXPECTED:
-        app.add_exception_handler(kind, _page_of_error(parts))
+        app.add_exception_handler(kind, _page_of_error(state))
 
 
-def _page_of_error(parts: Parts) -> Callable[[Request, Exception], Awaitable[Response]]:
+def _page_of_error(state: AppState) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def show(request: Request, error: Exception) -> Response:
         status, code, detail = _said_of(error)
-        session = parts.sessions.read(request.cookies.get(COOKIE))
-        return parts.pages.for_request(request).page(
+        session = state.sessions.read(request.cookies.get(COOKIE))
+        return state.pages.for_request(request).page(
             "error", session, status=status, state=status, code=code, detail=detail
         )
 

@@ -24,7 +24,7 @@ from services.common.runtime.server import http_server, serve_until, stop_on_sig
 from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.label_studio.client import open_label_studio
 from services.label_studio.settings import LabelStudioSettings
-from services.review.access import Parts
+from services.review.access import AppState
 from services.review.api import build_app
 from services.review.label_studio import Inbox, webhook_router
 from services.review.leases import Leases
@@ -89,7 +89,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             second_share=settings.second_share,
             reviewers=settings.reviewer_names,
         )
-        parts = _parts(
+        state = _app_state(
             config, store, database, fetcher, quality=quality, queue=queue, overview=overview
         )
         alive = {
@@ -102,7 +102,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
             alive["label-studio"] = running(tasks.create_task(inbox.run(stop)))
             webhooks = webhook_router(inbox, secret)
         app = build_app(
-            parts,
+            state,
             ready={"minio": store.check, "mongodb": database.check},
             alive=alive,
             webhooks=webhooks,
@@ -111,7 +111,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         tasks.create_task(serve_until(stop, server))
 
 
-def _parts(
+def _app_state(
     config: Configuration,
     store: ObjectStore,
     database: Database,
@@ -120,12 +120,12 @@ def _parts(
     quality: Quality,
     queue: Queue,
     overview: Overview,
-) -> Parts:
+) -> AppState:
     settings, images = config.review, ImageRepository(database.images)
     sessions = Sessions(
         settings.login_password, seconds=settings.session_hours * SECONDS_OF_AN_HOUR
     )
-    return Parts(
+    return AppState(
         settings=settings,
         sessions=sessions,
         pages=Pages(sessions),

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from markupsafe import Markup, escape
 
 from services.common.runtime.problems import ProblemError
-from services.review.access import Me, Of
+from services.review.access import CurrentUser, StateDep
 
 GUIDE = Path("docs", "monitoring.md")
 FOLDERS = (Path(__file__).parents[3], Path.cwd())
@@ -20,7 +20,7 @@ router = APIRouter()
 
 
 @router.get("/alerts/{name}")
-async def alert_page(parts: Of, me: Me, name: str) -> Response:
+async def alert_page(state: StateDep, user: CurrentUser, name: str) -> Response:
     """Show what an alert means and what to do."""
     guides = (path for folder in FOLDERS if (path := folder / GUIDE).is_file())
     text = next((path.read_text(encoding="utf-8") for path in guides), "")
@@ -30,7 +30,7 @@ async def alert_page(parts: Of, me: Me, name: str) -> Response:
             404, "alert_not_found", "no such alert is described in docs/monitoring.md"
         )
     title, body = sections[name.lower()]
-    return parts.pages.page("alert", me, title=title, paragraphs=to_paragraphs(body))
+    return state.pages.page("alert", user, title=title, paragraphs=to_paragraphs(body))
 
 
 def to_paragraphs(text: str) -> list[Markup]:

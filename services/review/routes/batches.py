@@ -19,7 +19,7 @@ from services.common.domain.provenance import PLACEHOLDER_SOURCES
 from services.common.domain.tables.report import Report
 from services.common.domain.texts import Plural, Text
 from services.common.runtime.problems import ProblemError
-from services.review.access import Me, Of, Parts, Posted, text_of
+from services.review.access import AppState, CurrentUser, StateDep, VerifiedForm, text_of
 
 LIST_OPTIONS = ("collection", "licence", "url_column", "text_column", "group_column", "encoding")
 """Form fields passed on to the fetcher."""
@@ -71,48 +71,53 @@ class Submitted:
 
 
 @router.get("/batches")
-async def batches_page(request: Request, parts: Of, me: Me, cursor: Cursor = None) -> Response:
+async def batches_page(
+    request: Request, state: StateDep, user: CurrentUser, cursor: Cursor = None
+) -> Response:
     """Show batches, newest first, and the upload form."""
-    found = await parts.fetcher.batches(cursor, limit=SHOWN_BATCHES)
+    found = await state.fetcher.batches(cursor, limit=SHOWN_BATCHES)
     address = URL(request.url.path).replace(query=request.url.query)
-    return parts.pages.page("batches", me, found=found, address=address)
+    return state.pages.page("batches", user, found=found, address=address)
 
 
 @router.get("/batches/{batch_id}")
 async def batch_page(
-    parts: Of, me: Me, batch_id: BatchId, retried: Annotated[int | None, Query(ge=0)] = None
+    state: StateDep,
+    user: CurrentUser,
+    batch_id: BatchId,
+    retried: Annotated[int | None, Query(ge=0)] = None,
 ) -> Response:
     """Show progress and failures of a batch."""
     try:
-        batch = await parts.fetcher.batch(batch_id)
-        failures = await _failures(parts, batch_id) if batch.counts.get("failed") else []
+        batch = await state.fetcher.batch(batch_id)
+        failures = await _failures(state, batch_id) if batch.counts.get("failed") else []
     except FetcherRefusedError as error:
         raise ProblemError(404, "batch_not_found", str(error)) from error
     where = ImageFilter(Limits(batch=batch_id), is_placeholder=True)
-    return parts.pages.page(
+    return state.pages.page(
         "batch",
-        me,
+        user,
         batch=batch,
         message=None if retried is None else RETRIED.of(retried) if retried else NONE_RETRIED,
         failures=failures,
-        placeholders=await parts.images.count(where),
+        placeholders=await state.images.count(where),
         placeholder_sources=PLACEHOLDER_SOURCES,
     )
 
 
 @router.post("/batches/{batch_id}/retry")
-async def retry(parts: Of, _: Me, batch_id: BatchId, form: Posted) -> Response:
+async def retry(state: StateDep, _: CurrentUser, batch_id: BatchId, form: VerifiedForm) -> Response:
     """Fetch failed items of a batch again."""
     try:
         scope = RetryScope(text_of(form, "scope"))
     except ValueError as error:
         raise ProblemError(422, "invalid_request", "unknown scope") from error
-    retried = await parts.fetcher.retry(batch_id, scope)
+    retried = await state.fetcher.retry(batch_id, scope)
     return RedirectResponse(f"/batches/{batch_id}?retried={retried}", status_code=303)
 
 
 @router.post("/submit")
-async def submit(parts: Of, me: Me, form: Posted) -> Response:
+async def submit(state: StateDep, user: CurrentUser, form: VerifiedForm) -> Response:
     """Submit lists, archives, images and PDFs to the fetcher; show refused ones.
 
     PDFs are pages in any case; the others are if the form says so.
@@ -123,31 +128,31 @@ async def submit(parts: Of, me: Me, form: Posted) -> Response:
     if not files:
         raise ProblemError(422, "no_file", "no file was sent")
     options: dict[str, Any] = {name: text_of(form, name).strip() or None for name in LIST_OPTIONS}
-    asked = ListRequest(**options, by=me.name, pages=text_of(form, "pages") == "yes")
+    asked = ListRequest(**options, by=user.name, pages=text_of(form, "pages") == "yes")
     starts = [await _beginning(file) for file in files]
     documents = [file for file, start in zip(files, starts, strict=True) if is_pdf(start)]
     images = [file for file, start in zip(files, starts, strict=True) if begins_as_image(start)]
     rest = [file for file in files if file not in images and file not in documents]
-    done = [await _take(parts, file, asked) for file in rest]
+    done = [await _take(state, file, asked) for file in rest]
     if asked.pages:
         images, documents = [], [*images, *documents]
     if images:
-        done.append(await _take_images(parts, images, asked))
+        done.append(await _take_images(state, images, asked))
     if documents:
-        done.append(await _take_images(parts, documents, replace(asked, pages=True)))
+        done.append(await _take_images(state, documents, replace(asked, pages=True)))
     if len(done) == 1 and done[0].is_well:
         return RedirectResponse(f"/batches/{done[0].batch_id}", status_code=303)
     status = 422 if any(each.problem for each in done) else 200
     asks_for_columns = any(each.lacks_columns for each in done)
-    return parts.pages.page(
-        "submitted", me, status=status, files=done, asks_for_columns=asks_for_columns
+    return state.pages.page(
+        "submitted", user, status=status, files=done, asks_for_columns=asks_for_columns
     )
 
 
-async def _failures(parts: Parts, batch_id: str) -> list[Item]:
+async def _failures(state: AppState, batch_id: str) -> list[Item]:
     """Return the first failed items of a batch."""
     failures: list[Item] = []
-    async with aclosing(parts.fetcher.items(batch_id, outcome="failed")) as found:
+    async with aclosing(state.fetcher.items(batch_id, outcome="failed")) as found:
         async for item in found:
             failures.append(item)
             if len(failures) == SHOWN_FAILURES:
@@ -155,21 +160,23 @@ async def _failures(parts: Parts, batch_id: str) -> list[Item]:
     return failures
 
 
-async def _take(parts: Parts, file: UploadFile, asked: ListRequest) -> Submitted:
+async def _take(state: AppState, file: UploadFile, asked: ListRequest) -> Submitted:
     """Submit a list or an archive to the fetcher."""
     name = file.filename or "list.txt"
     request = replace(asked, name=name[:MOST_NAME])
-    sent = parts.fetcher.submit_file(file.file, file_name=name, request=request)
+    sent = state.fetcher.submit_file(file.file, file_name=name, request=request)
     return await _submitted(name, sent)
 
 
-async def _take_images(parts: Parts, images: Sequence[UploadFile], asked: ListRequest) -> Submitted:
+async def _take_images(
+    state: AppState, images: Sequence[UploadFile], asked: ListRequest
+) -> Submitted:
     """Submit images or pages to the fetcher as one batch, with their names."""
     name = images[0].filename or "image"
     if len(images) > 1:
         name = f"{len(images)} {'pages' if asked.pages else 'images'}"
     request = replace(asked, name=name[:MOST_NAME], kind="upload")
-    sent = parts.fetcher.submit_file(_packed(images), file_name="images.tar", request=request)
+    sent = state.fetcher.submit_file(_packed(images), file_name="images.tar", request=request)
     return await _submitted(name, sent)
 
 

@@ -19,7 +19,7 @@ from services.common.runtime.problems import ProblemError
 from services.erasure.forgetting import Forgetting
 from services.erasure.removal import find_targets
 from services.quality.suspects import SENTENCES
-from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
+from services.review.access import AppState, CurrentUser, StateDep, VerifiedForm, shown_in, text_of
 from services.review.gallery import Filters, find_page
 from services.review.metrics import ANNOTATIONS
 from services.review.page_views import strip_of
@@ -35,13 +35,15 @@ router = APIRouter()
 
 
 @router.get("/gallery")
-async def gallery_page(parts: Of, me: Me, filters: Annotated[Filters, Query()]) -> Response:
+async def gallery_page(
+    state: StateDep, user: CurrentUser, filters: Annotated[Filters, Query()]
+) -> Response:
     """Show images that match the filters; the newest ones as they come."""
-    page = await find_page(parts.images, filters)
-    figures, names = parts.quality.figures, parts.overview.batch_names()
-    return parts.pages.page(
+    page = await find_page(state.images, filters)
+    figures, names = state.quality.figures, state.overview.batch_names()
+    return state.pages.page(
         "gallery",
-        me,
+        user,
         filters=filters,
         page=page,
         is_renewed=not filters.cursor and dict(filters.parameters()).keys() <= {"collection"},
@@ -52,48 +54,50 @@ async def gallery_page(parts: Of, me: Me, filters: Annotated[Filters, Query()]) 
 
 
 @router.get("/image")
-async def image_page(parts: Of, me: Me, id: ImageId, said: str = "") -> Response:  # noqa: A002
+async def image_page(state: StateDep, user: CurrentUser, id: ImageId, said: str = "") -> Response:  # noqa: A002
     """Show an image's details."""
-    document = await _document(parts, id)
+    document = await _document(state, id)
     message = MESSAGES.get(said)
-    return await _page(parts, me, document, message)
+    return await _page(state, user, document, message)
 
 
 @router.get("/image/strip")
-async def strip(parts: Of, me: Me, id: ImageId) -> Response:  # noqa: A002
+async def strip(state: StateDep, user: CurrentUser, id: ImageId) -> Response:  # noqa: A002
     """Show a line within its page, as a part of another page; empty if it is of none."""
-    document = await _document(parts, id)
-    found = await strip_of(document, parts.page_documents, parts.images, me.name)
-    return parts.pages.page("strip", me, strip=found)
+    document = await _document(state, id)
+    found = await strip_of(document, state.page_documents, state.images, user.name)
+    return state.pages.page("strip", user, strip=found)
 
 
 @router.get("/content")
-async def content(parts: Of, _: Me, id: ImageId, etag: ETag) -> Response:  # noqa: A002
+async def content(state: StateDep, _: CurrentUser, id: ImageId, etag: ETag) -> Response:  # noqa: A002
     """Serve an image's bytes, as browsers may not reach MinIO.
 
     Only with the page's ETag, as annotations refer to these bytes.
     """
-    document = await _document(parts, id)
+    document = await _document(state, id)
     if document.status == "rejected":
         # A rejected image may be hostile to decoders, here or in a browser
         raise ProblemError(415, "rejected", "rejected images are not shown")
-    return await picture_response(parts, parts.store, document.key, etag)
+    return await picture_response(state, state.store, document.key, etag)
 
 
 @router.post("/image/annotate")
-async def correct(parts: Of, me: Me, form: Posted, request: Request) -> Response:
+async def correct(
+    state: StateDep, user: CurrentUser, form: VerifiedForm, request: Request
+) -> Response:
     """Save an annotation, also over another person's; answer 204 to a script."""
     image = text_of(form, "id")
-    document = await _document(parts, image)
+    document = await _document(state, image)
     quality = text_of(form, "quality")
     try:
         text = text_of(form, "text") if quality == Quality.OK else ""
-        said = to_annotation(text, quality, by=me.name)
+        said = to_annotation(text, quality, by=user.name)
     except UnacceptableAnnotationError as error:
         message = Text("Not saved: %(reason)s.", {"reason": text_of_error(error)})
-        return await _page(parts, me, document, message, status=422)
-    etag, is_reviewer = text_of(form, "etag"), parts.queue.is_reviewer(me)
-    outcome = await parts.images.correct(
+        return await _page(state, user, document, message, status=422)
+    etag, is_reviewer = text_of(form, "etag"), state.queue.is_reviewer(user)
+    outcome = await state.images.correct(
         image, said, is_reviewer=is_reviewer, etag=etag, shown=shown_in(form)
     )
     if outcome is Outcome.CONFLICT:
@@ -111,12 +115,12 @@ async def correct(parts: Of, me: Me, form: Posted, request: Request) -> Response
 
 
 @router.post("/image/forget")
-async def forget(parts: Of, me: Me, form: Posted) -> Response:
+async def forget(state: StateDep, user: CurrentUser, form: VerifiedForm) -> Response:
     """Delete an image, and show the proof."""
-    document = await _document(parts, text_of(form, "id"))
+    document = await _document(state, text_of(form, "id"))
     if text_of(form, "sure") != "yes":
         raise ProblemError(422, "not_confirmed", "tick the box: a deletion can't be undone")
-    targets = await find_targets(parts.store, parts.database, document.key)
+    targets = await find_targets(state.store, state.database, document.key)
     # Another object may have the key of this document: only the shown bytes are meant
     targets = [
         each
@@ -124,42 +128,42 @@ async def forget(parts: Of, me: Me, form: Posted) -> Response:
         if each.key == document.key or (each.sha256 and each.sha256 == document.sha256)
     ]
     forgetting = Forgetting(
-        parts.store, parts.database, parts.amqp, parts.ocr_queues, parts.fetch_queues
+        state.store, state.database, state.amqp, state.ocr_queues, state.fetch_queues
     )
     found = await forgetting.with_submitted(document.key, targets)
     report = await forgetting.forget(found, wait_seconds=PROOF_SECONDS)
-    left = await _document(parts, document.id)
-    return await _page(parts, me, left, proofs=report.proofs)
+    left = await _document(state, document.id)
+    return await _page(state, user, left, proofs=report.proofs)
 
 
 async def _page(
-    parts: Parts,
-    me: Session,
+    state: AppState,
+    user: Session,
     image: ImageDocument,
     message: Text | None = None,
     *,
     status: int = 200,
     proofs: Sequence[Mapping[str, Any]] | None = None,
 ) -> Response:
-    annotation = image.shown_to(me.name)
-    reasons = parts.queue.suspects.reasons(image) if annotation else []
-    return parts.pages.page(
+    annotation = image.shown_to(user.name)
+    reasons = state.queue.suspects.reasons(image) if annotation else []
+    return state.pages.page(
         "image",
-        me,
+        user,
         status=status,
         image=image,
         message=message,
         proofs=proofs,
-        names=parts.overview.batch_names(),
-        is_reviewer=parts.queue.is_reviewer(me),
+        names=state.overview.batch_names(),
+        is_reviewer=state.queue.is_reviewer(user),
         reasons=[SENTENCES[each] for each in reasons],
         annotation=annotation,
-        strip=await strip_of(image, parts.page_documents, parts.images, me.name),
+        strip=await strip_of(image, state.page_documents, state.images, user.name),
     )
 
 
-async def _document(parts: Parts, image: str) -> ImageDocument:
-    document = await parts.images.get(image)
+async def _document(state: AppState, image: str) -> ImageDocument:
+    document = await state.images.get(image)
     if document is None:
         raise ProblemError(404, "image_not_found", "no such image")
     return document

@@ -6,7 +6,7 @@ from fastapi.responses import RedirectResponse
 from services.common.domain.annotations import UnacceptableAnnotationError
 from services.common.domain.texts import Text
 from services.common.runtime.problems import ProblemError
-from services.review.access import Me, Of, Parts, Posted, text_of
+from services.review.access import AppState, CurrentUser, StateDep, VerifiedForm, text_of
 from services.review.languages import COOKIE as LANGUAGE_COOKIE
 from services.review.languages import COOKIE_SECONDS, NAMES
 from services.review.sessions import COOKIE
@@ -15,34 +15,34 @@ router = APIRouter()
 
 
 @router.get("/login")
-async def login_page(parts: Of, then: str = "/") -> Response:
+async def login_page(state: StateDep, then: str = "/") -> Response:
     """Show the login form."""
-    return _login(parts, then)
+    return _login(state, then)
 
 
 @router.post("/login")
-async def login(request: Request, parts: Of) -> Response:
+async def login(request: Request, state: StateDep) -> Response:
     """Begin a session, and redirect to the requested page."""
     async with request.form() as form:
         then, name, password = (text_of(form, each) for each in ("then", "name", "password"))
     address = request.client.host if request.client else ""
-    if not parts.guesses.may_try(address):
+    if not state.guesses.may_try(address):
         # Not even the right one: otherwise concurrent guesses would be unlimited
         problem = Text("Too many wrong passwords: try again in a minute.")
-        return _login(parts, then, name=name, problem=problem, status=429)
-    if not parts.sessions.accepts(password):
-        await parts.guesses.count(address)
-        return _login(parts, then, name=name, problem=Text("Wrong password."), status=403)
+        return _login(state, then, name=name, problem=problem, status=429)
+    if not state.sessions.accepts(password):
+        await state.guesses.count(address)
+        return _login(state, then, name=name, problem=Text("Wrong password."), status=403)
     try:
-        session = parts.sessions.start(name)
+        session = state.sessions.start(name)
     except UnacceptableAnnotationError:
         problem = Text("Enter a name: it is stored with your annotations.")
-        return _login(parts, then, problem=problem, status=422)
+        return _login(state, then, problem=problem, status=422)
     response = RedirectResponse(_inside(then), status_code=303)
     response.set_cookie(
         COOKIE,
-        parts.sessions.cookie(session),
-        max_age=int(parts.sessions.seconds),
+        state.sessions.cookie(session),
+        max_age=int(state.sessions.seconds),
         httponly=True,
         samesite="strict",
         secure=_is_encrypted(request),
@@ -51,9 +51,9 @@ async def login(request: Request, parts: Of) -> Response:
 
 
 @router.post("/logout")
-async def logout(parts: Of, me: Me, _: Posted) -> Response:
+async def logout(state: StateDep, user: CurrentUser, _: VerifiedForm) -> Response:
     """End the session, also for copies of its cookie."""
-    await parts.ended.add(me)
+    await state.ended.add(user)
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(COOKIE)
     return response
@@ -79,16 +79,16 @@ async def choose_language(request: Request) -> Response:
 
 
 def _login(
-    parts: Parts, then: str, *, name: str = "", problem: Text | None = None, status: int = 200
+    state: AppState, then: str, *, name: str = "", problem: Text | None = None, status: int = 200
 ) -> Response:
-    return parts.pages.page(
+    return state.pages.page(
         "login",
         None,
         status=status,
         then=_inside(then),
         name=name,
         problem=problem,
-        wants_password=parts.sessions.wants_password,
+        wants_password=state.sessions.wants_password,
     )
 
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 
 from services.common.domain.image_filter import NO_LIMITS
-from services.review.access import Me, Of
+from services.review.access import CurrentUser, StateDep
 from services.review.chart import height_of, lines
 from services.review.flow import EXPORT, stages, troubles
 
@@ -13,17 +13,17 @@ router = APIRouter()
 
 
 @router.get("/")
-async def overview_page(parts: Of, me: Me) -> Response:
+async def overview_page(state: StateDep, user: CurrentUser) -> Response:
     """Show the flow of images, what is wrong with it, and how well they are read."""
-    now = await parts.overview.look()
-    figures = parts.quality.figures
-    labels = parts.queue.suspects
+    now = await state.overview.look()
+    figures = state.quality.figures
+    labels = state.queue.suspects
     suspects = len(labels.ids(NO_LIMITS)) if labels.is_ready else None
     steps = figures.by_time() if figures else []
     threshold = now.monitoring.threshold if now and now.monitoring else None
-    return parts.pages.page(
+    return state.pages.page(
         "overview",
-        me,
+        user,
         now=now,
         stages=stages(now, suspects) if now else [],
         troubles=troubles(now, figures.newest_mean if figures else None) if now else [],

@@ -28,7 +28,7 @@ from services.common.domain.page_request import (
 from services.common.domain.texts import Text
 from services.common.runtime.periodic import polled
 from services.common.runtime.problems import ProblemError
-from services.review.access import Me, Of, Parts, Posted, text_of
+from services.review.access import AppState, CurrentUser, StateDep, VerifiedForm, text_of
 
 WAIT_SECONDS = 10.0
 """For the segmenter; afterwards the person is told that it is queued."""
@@ -45,55 +45,57 @@ router = APIRouter()
 
 
 @router.post("/pages/cut")
-async def cut(parts: Of, me: Me, form: Posted) -> Response:
+async def cut(state: StateDep, user: CurrentUser, form: VerifiedForm) -> Response:
     """Ask for a line as a person drew it; answer with a sentence for them."""
-    page = await _page(parts, form)
+    page = await _page(state, form)
     size = (page.width or 0, page.height or 0)
     try:
         points = [int(each) for each in text_of(form, "points").split(",")]
         quad = drawn_quad(points, *size)
     except (ValueError, UncuttableLineError):
-        return _answer(parts, TOO_SMALL, 422)
+        return _answer(state, TOO_SMALL, 422)
     line, name = text_of(form, "line") or None, line_id(quad, *size)
-    drawn = Cut(quad=quad, line=line, by=me.name, at=datetime.now(tz=UTC))
+    drawn = Cut(quad=quad, line=line, by=user.name, at=datetime.now(tz=UTC))
     if (refusal := _refusal(page, drawn, name)) is not None:
-        return _answer(parts, refusal, 409)
-    await _ask(parts, page, PageRequest(cut=drawn))
+        return _answer(state, refusal, 409)
+    await _ask(state, page, PageRequest(cut=drawn))
 
     def is_done(now: PageDocument) -> bool:
-        return any(each.id == name and each.is_drawn_by(me.name, drawn.at) for each in now.current)
+        return any(
+            each.id == name and each.is_drawn_by(user.name, drawn.at) for each in now.current
+        )
 
     def is_settled(now: PageDocument) -> bool:
         return is_done(now) or now.etag != page.etag or bool(_refusal(now, drawn, name))
 
-    now = await _wait(parts, page, is_settled)
+    now = await _wait(state, page, is_settled)
     if is_done(now):
-        return _answer(parts, DONE, 200)
+        return _answer(state, DONE, 200)
     if is_settled(now):
-        return _answer(parts, _refusal(now, drawn, name) or CHANGED, 409)
-    return _answer(parts, QUEUED, 202)
+        return _answer(state, _refusal(now, drawn, name) or CHANGED, 409)
+    return _answer(state, QUEUED, 202)
 
 
 @router.post("/pages/turn")
-async def turn(parts: Of, _: Me, form: Posted) -> Response:
+async def turn(state: StateDep, _: CurrentUser, form: VerifiedForm) -> Response:
     """Ask for a turned page, and show it."""
-    page = await _page(parts, form)
+    page = await _page(state, form)
     known = {str(each): each for each in get_args(Turn)}
     wanted: Turn | None = known.get(text_of(form, "turn"))
     if wanted is None:
         raise ProblemError(422, "invalid_request", "a page is turned by 0, 90, 180 or 270 degrees")
-    await _ask(parts, page, PageRequest(turn=wanted, at=datetime.now(tz=UTC)))
-    await _wait(parts, page, lambda now: now.turn == wanted and now.indexed_at != page.indexed_at)
+    await _ask(state, page, PageRequest(turn=wanted, at=datetime.now(tz=UTC)))
+    await _wait(state, page, lambda now: now.turn == wanted and now.indexed_at != page.indexed_at)
     return RedirectResponse(f"/pages/{quote(page.key)}", status_code=303)
 
 
-def _answer(parts: Parts, said: Text, status: int) -> Response:
-    return PlainTextResponse(parts.pages.translate(said), status_code=status)
+def _answer(state: AppState, said: Text, status: int) -> Response:
+    return PlainTextResponse(state.pages.translate(said), status_code=status)
 
 
-async def _page(parts: Parts, form: FormData) -> PageDocument:
+async def _page(state: AppState, form: FormData) -> PageDocument:
     """Return the page of a form, which must be as the person saw it, and cut by the segmenter."""
-    page = await parts.page_documents.get(text_of(form, "id"))
+    page = await state.page_documents.get(text_of(form, "id"))
     if page is None or page.status == "removed":
         raise ProblemError(404, "page_not_found", "no such page")
     if not page.is_detected:
@@ -125,15 +127,15 @@ def _refusal(page: PageDocument, cut: Cut, name: str) -> Text | None:
     )
 
 
-async def _ask(parts: Parts, page: PageDocument, request: PageRequest) -> None:
+async def _ask(state: AppState, page: PageDocument, request: PageRequest) -> None:
     """Queue a request for the segmenter."""
-    async with open_publisher(parts.amqp) as publisher:
+    async with open_publisher(state.amqp) as publisher:
         is_queued = await queue_page(
             page,
             request,
-            store=parts.page_store,
+            store=state.page_store,
             publisher=publisher,
-            queue=parts.page_queues.work,
+            queue=state.page_queues.work,
             origin=ORIGIN,
             etag=page.etag,
         )
@@ -142,8 +144,8 @@ async def _ask(parts: Parts, page: PageDocument, request: PageRequest) -> None:
 
 
 async def _wait(
-    parts: Parts, page: PageDocument, is_done: Callable[[PageDocument], bool]
+    state: AppState, page: PageDocument, is_done: Callable[[PageDocument], bool]
 ) -> PageDocument:
     """Return a page's document once it is as wanted, or as it is when the time is over."""
     deadline = asyncio.get_running_loop().time() + WAIT_SECONDS
-    return await polled(lambda: parts.page_documents.load(page.id), is_done, deadline=deadline)
+    return await polled(lambda: state.page_documents.load(page.id), is_done, deadline=deadline)

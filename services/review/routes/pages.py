@@ -11,7 +11,7 @@ from services.common.adapters.page_repository import PageFilter
 from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.page_document import PageDocument, PageStatus
 from services.common.runtime.problems import ProblemError
-from services.review.access import Me, Of, Parts
+from services.review.access import AppState, CurrentUser, StateDep
 from services.review.found_page import decode, fill_page
 from services.review.page_views import view_page
 from services.review.patience import search_seconds
@@ -27,8 +27,8 @@ router = APIRouter()
 
 @router.get("/pages")
 async def pages_page(
-    parts: Of,
-    me: Me,
+    state: StateDep,
+    user: CurrentUser,
     *,
     status: PageStatus | None = None,
     batch: Text = "",
@@ -40,44 +40,44 @@ async def pages_page(
     where = PageFilter(status=status, batch=batch or None, document=document or None)
     order = by_page_number(MOST_PAGES) if document else by_change(datetime.now(tz=UTC))
     after = decode(cursor, order) if cursor else None
-    read = paginate(parts.page_documents, where, order, after=after, limit=SHOWN_PAGES + 1)
+    read = paginate(state.page_documents, where, order, after=after, limit=SHOWN_PAGES + 1)
     found = await fill_page(read, order, size=SHOWN_PAGES, seconds=search_seconds(wait=wait))
-    pages = [(page, await _lines(parts, page)) for page in found.documents]
+    pages = [(page, await _lines(state, page)) for page in found.documents]
     given = {"status": status, "batch": batch, "document": document}
     this, later = (
         urlencode({name: value for name, value in (given | {"cursor": at}).items() if value})
         for at in (cursor, found.next)
     )
     context: dict[str, Any] = {"this": this, "later": later, "batch": batch, "wait": wait}
-    return parts.pages.page("pages", me, pages=pages, found=found, **context)
+    return state.pages.page("pages", user, pages=pages, found=found, **context)
 
 
 @router.get("/page-content")
-async def content(parts: Of, _: Me, id: Text, etag: ETag) -> Response:  # noqa: A002
+async def content(state: StateDep, _: CurrentUser, id: Text, etag: ETag) -> Response:  # noqa: A002
     """Serve the picture of a page that the segmenter could read."""
-    page = await _page(parts, id)
+    page = await _page(state, id)
     if page.status != "segmented" or page.rendered is not None:
         raise ProblemError(415, "rejected", "this page has no picture")
-    return await picture_response(parts, parts.page_store, page.key, etag)
+    return await picture_response(state, state.page_store, page.key, etag)
 
 
 @router.get("/pages/{key:path}")
-async def page_page(parts: Of, me: Me, key: str) -> Response:
+async def page_page(state: StateDep, user: CurrentUser, key: str) -> Response:
     """Show a page with its lines, to be annotated from top to bottom."""
-    page = await _page(parts, f"{parts.page_store.bucket}/{key}")
-    view = await view_page(page, parts.images, parts.store.bucket, me.name)
-    return parts.pages.page("page", me, page=page, view=view)
+    page = await _page(state, f"{state.page_store.bucket}/{key}")
+    view = await view_page(page, state.images, state.store.bucket, user.name)
+    return state.pages.page("page", user, page=page, view=view)
 
 
-async def _page(parts: Parts, page_id: str) -> PageDocument:
-    page = await parts.page_documents.get(page_id)
+async def _page(state: AppState, page_id: str) -> PageDocument:
+    page = await state.page_documents.get(page_id)
     if page is None:
         raise ProblemError(404, "page_not_found", "no such page")
     return page
 
 
-async def _lines(parts: Parts, page: PageDocument) -> int:
+async def _lines(state: AppState, page: PageDocument) -> int:
     """Count the lines of a page; those of a transcription are known by their images alone."""
     if page.ground_truth is None:
         return len(page.current)
-    return await parts.images.count(ImageFilter(pages=frozenset({page.id}), status=PRESENT))
+    return await state.images.count(ImageFilter(pages=frozenset({page.id}), status=PRESENT))

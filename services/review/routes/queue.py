@@ -22,7 +22,7 @@ from services.common.domain.records import Annotation, Quality
 from services.common.domain.texts import Text, text_of_error
 from services.common.runtime.problems import ProblemError
 from services.quality.suspects import SENTENCES
-from services.review.access import Me, Of, Parts, Posted, shown_in, text_of
+from services.review.access import AppState, CurrentUser, StateDep, VerifiedForm, shown_in, text_of
 from services.review.found_page import decode, encode
 from services.review.gallery import Form
 from services.review.quality import choices
@@ -83,53 +83,59 @@ class FilterForm(Form):
 
 
 @router.get("/suspects")
-async def suspects_page(_: Me) -> Response:
+async def suspects_page(_: CurrentUser) -> Response:
     """Redirect to the queue of suspect labels."""
     return RedirectResponse("/queue?mode=suspects", status_code=303)
 
 
 @router.get("/queue")
-async def queue_page(parts: Of, me: Me, form: Annotated[FilterForm, Query()]) -> Response:
+async def queue_page(
+    state: StateDep, user: CurrentUser, form: Annotated[FilterForm, Query()]
+) -> Response:
     """Show the first image of the queue."""
-    _check_role(parts, me, form)
-    task = await parts.queue.task(me, form.wanted)
-    return _page("queue", parts, me, task=task, form=form)
+    _check_role(state, user, form)
+    task = await state.queue.task(user, form.wanted)
+    return _page("queue", state, user, task=task, form=form)
 
 
 @router.get("/queue/progress")
-async def progress(parts: Of, me: Me, form: Annotated[FilterForm, Query()]) -> Response:
+async def progress(
+    state: StateDep, user: CurrentUser, form: Annotated[FilterForm, Query()]
+) -> Response:
     """Show how many images are done, by whom, and left."""
-    done = await parts.queue.leases.progress(me.name)
-    left = await parts.queue.left(me, form.wanted)
-    return parts.pages.page("progress", me, progress=done, left=left, most=MOST_LEFT)
+    done = await state.queue.leases.progress(user.name)
+    left = await state.queue.left(user, form.wanted)
+    return state.pages.page("progress", user, progress=done, left=left, most=MOST_LEFT)
 
 
 @router.post("/queue/keep", status_code=204)
-async def keep(parts: Of, me: Me, form: Posted) -> None:
+async def keep(state: StateDep, user: CurrentUser, form: VerifiedForm) -> None:
     """Renew the leases of the shown images."""
-    await parts.queue.leases.keep([text_of(form, "id"), text_of(form, "next")], me.id)
+    await state.queue.leases.keep([text_of(form, "id"), text_of(form, "next")], user.id)
 
 
 @router.post("/queue/answer")
-async def answer(request: Request, parts: Of, me: Me, posted: Posted) -> Response:
+async def answer(
+    request: Request, state: StateDep, user: CurrentUser, posted: VerifiedForm
+) -> Response:
     """Perform an action, and show the next image."""
     said = {name: each for name in FilterForm.model_fields if (each := text_of(posted, name))}
     form = FilterForm.model_validate(said | {"where": posted.getlist("where")})
-    _check_role(parts, me, form)
+    _check_role(state, user, form)
     wanted = form.wanted
-    done = await _act(parts, me, posted)
-    task = await parts.queue.task(me, wanted, *filter(None, done.expected))
+    done = await _act(state, user, posted)
+    task = await state.queue.task(user, wanted, *filter(None, done.expected))
     if "hx-request" not in request.headers:
         # No redirect: it would lose what happened, what was typed and which image comes next
-        parts = replace(parts, pages=replace(parts.pages, address=_address(form)))
-        return _page("queue", parts, me, task=task, form=form, done=done)
-    page = _page("task", parts, me, task=task, form=form, done=done)
+        state = replace(state, pages=replace(state.pages, address=_address(form)))
+        return _page("queue", state, user, task=task, form=form, done=done)
+    page = _page("task", state, user, task=task, form=form, done=done)
     page.headers["HX-Trigger"] = ANSWERED
     return page
 
 
 @router.get("/queue/answer")
-async def answered_page(_: Me, form: Annotated[FilterForm, Query()]) -> Response:
+async def answered_page(_: CurrentUser, form: Annotated[FilterForm, Query()]) -> Response:
     """Redirect to the queue, as a browser without scripts shows this address after an answer."""
     return RedirectResponse(_address(form), status_code=303)
 
@@ -160,8 +166,8 @@ class Offered(NamedTuple):
 
 def _page(
     name: str,
-    parts: Parts,
-    me: Session,
+    state: AppState,
+    user: Session,
     *,
     task: Task,
     form: FilterForm,
@@ -170,27 +176,27 @@ def _page(
     image = task.now
     annotation = image.annotation if image and form.mode.shows_annotation else None
     is_second = bool(image and image.annotation) and annotation is None
-    reasons = parts.queue.suspects.reasons(image) if image and annotation else []
-    figures = parts.quality.figures
-    return parts.pages.page(
+    reasons = state.queue.suspects.reasons(image) if image and annotation else []
+    figures = state.quality.figures
+    return state.pages.page(
         name,
-        me,
+        user,
         task=task,
         form=form,
-        choices=choices(figures, form, parts.overview.batch_names()),
+        choices=choices(figures, form, state.overview.batch_names()),
         suggested=figures.suggested() if figures else {},
         done=done,
         annotation=annotation,
         is_second=is_second,
-        decides=parts.queue.is_reviewer(me)
-        and bool(parts.queue.second_share or parts.quality.agreements.total.images),
+        decides=state.queue.is_reviewer(user)
+        and bool(state.queue.second_share or state.quality.agreements.total.images),
         reasons=[SENTENCES[each] for each in reasons],
         offered=_offered(image, with_typed=not is_second) if image else [],
-        characters=parts.settings.characters.split(),
-        is_searched=parts.queue.is_searched(form.mode),
+        characters=state.settings.characters.split(),
+        is_searched=state.queue.is_searched(form.mode),
         later=encode(task.cut.after) if task.cut and task.cut.after else "",
         once=secrets.token_hex(ONCE_BYTES),
-        keep_milliseconds=int(parts.settings.lease_seconds * 1000 * KEEP_AFTER),
+        keep_milliseconds=int(state.settings.lease_seconds * 1000 * KEEP_AFTER),
     )
 
 
@@ -236,20 +242,20 @@ def _origin(typed: Annotation) -> Text:
     )
 
 
-async def _act(parts: Parts, me: Session, form: FormData) -> Done:
+async def _act(state: AppState, user: Session, form: FormData) -> Done:
     """Perform an action."""
     image, later, text = (text_of(form, name) for name in ("id", "next", "text"))
     action = _action_of(form)
     if action is Action.UNDO:
-        return await _undo(parts, me, form, Done(Text("Nothing to undo."), text, [image, later]))
+        return await _undo(state, user, form, Done(Text("Nothing to undo."), text, [image, later]))
     if action is Action.SKIP:
-        await parts.queue.leases.skip(image, me.id)
+        await state.queue.leases.skip(image, user.id)
         return Done(Text("Skipped: you are not shown it again today."), None, [later])
     shown = shown_in(form)
     suspect = text_of(form, "suspect") if "suspect" in form else None
     try:
-        outcome = await parts.queue.answer(
-            me,
+        outcome = await state.queue.answer(
+            user,
             image,
             text=text,
             quality=QUALITIES[action],
@@ -266,22 +272,22 @@ async def _act(parts: Parts, me: Session, form: FormData) -> Done:
     return Done(_saved(collapse(text), action, shown or [], suspect), None, [later])
 
 
-async def _undo(parts: Parts, me: Session, form: FormData, nothing: Done) -> Done:
-    undone = await parts.queue.undo(me, text_of(form, "once"))
+async def _undo(state: AppState, user: Session, form: FormData, nothing: Done) -> Done:
+    undone = await state.queue.undo(user, text_of(form, "once"))
     if undone is None:
         return nothing
     image, later = nothing.expected
-    await parts.queue.leases.release(later, me.id)
+    await state.queue.leases.release(later, user.id)
     # What they typed, not the prediction: otherwise the next Enter would save that
-    history = (await parts.images.load(undone.image)).annotation_history
-    mine = (each for each in reversed(history) if each.matches(by=me.name, at=undone.at))
+    history = (await state.images.load(undone.image)).annotation_history
+    mine = (each for each in reversed(history) if each.matches(by=user.name, at=undone.at))
     text = next((each.text for each in mine if each.text), None)
     return Done(Text("Undone: the image is as it was before."), text, [undone.image, image])
 
 
-def _check_role(parts: Parts, me: Session, form: FilterForm) -> None:
+def _check_role(state: AppState, user: Session, form: FilterForm) -> None:
     """Raise an error if a person who is no reviewer asks for what reviewers decide."""
-    if form.mode is Mode.DECIDE and not parts.queue.is_reviewer(me):
+    if form.mode is Mode.DECIDE and not state.queue.is_reviewer(user):
         raise ProblemError(403, "no_reviewer", "only reviewers decide (REVIEW_REVIEWERS)")
 
 
