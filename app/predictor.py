@@ -15,8 +15,8 @@ from app.engines.base import Engine
 from app.errors import INTERNAL_ERROR, NotReadyError
 from app.images import LineImage, decode, measure
 from app.metrics import OcrMetrics
-from app.queueing import Job, WorkQueue, prediction_of, read_together, to_exception
-from app.schemas import Prediction
+from app.queueing import ReadJob, WorkQueue, prediction_of, read_together, to_exception
+from app.schemas import PredictionAnswer
 from services.common.domain.errors import PipelineError
 from services.common.runtime.periodic import doubled
 
@@ -128,7 +128,7 @@ class Predictor:
 
     async def predict(
         self, content: bytes, *, when_measured: Callable[[], None] = lambda: None
-    ) -> Prediction:
+    ) -> PredictionAnswer:
         """Read the text of an image; a queued read can be cancelled.
 
         Args:
@@ -151,13 +151,13 @@ class Predictor:
         self._metrics.count_prediction(prediction)
         return prediction
 
-    async def _predict(self, content: bytes, when_measured: Callable[[], None]) -> Prediction:
+    async def _predict(self, content: bytes, when_measured: Callable[[], None]) -> PredictionAnswer:
         with self._queue.entering():
             width, height = await asyncio.get_running_loop().run_in_executor(
                 self._headers, lambda: measure(content, max_pixels=self._max_image_pixels)
             )
         when_measured()
-        job = Job(content, width, height, self._ready_engine().least_width)
+        job = ReadJob(content, width, height, self._ready_engine().least_width)
         self._queue.put(job)
         self._metrics.show_waiting(self._queue.waiting)
         try:
@@ -243,7 +243,7 @@ class Predictor:
             started = time.perf_counter()
             self._metrics.count_batch([started - job.queued_at for job in batch])
             self._metrics.show_waiting(self._queue.waiting)
-            outcomes: list[Prediction | Exception]
+            outcomes: list[PredictionAnswer | Exception]
             try:
                 outcomes = self._read(engine, batch)
             except BaseException as error:  # noqa: BLE001  re-raised to the callers
@@ -256,7 +256,7 @@ class Predictor:
                 else:
                     job.result.set_result(outcome)
 
-    def _read(self, engine: Engine, batch: list[Job]) -> list[Prediction | Exception]:
+    def _read(self, engine: Engine, batch: list[ReadJob]) -> list[PredictionAnswer | Exception]:
         decoded = [self._decode(job) for job in batch]
         images = [each for each in decoded if not isinstance(each, Exception)]
         started = time.perf_counter()
@@ -269,7 +269,7 @@ class Predictor:
             for each in decoded
         ]
 
-    def _decode(self, job: Job) -> "_Decoded | Exception":
+    def _decode(self, job: ReadJob) -> "_Decoded | Exception":
         started = time.perf_counter()
         is_large = job.width * job.height > LARGE_PIXELS
         try:
@@ -294,4 +294,4 @@ def _warm_up(engine: Engine) -> float:
         started = time.perf_counter()
         engine.read(np.full((48, width, 3), 255, np.uint8))
         seconds = time.perf_counter() - started
-    return seconds / Job(b"", WARM_UP_WIDTHS[-1], 48, engine.least_width).work
+    return seconds / ReadJob(b"", WARM_UP_WIDTHS[-1], 48, engine.least_width).work

@@ -20,10 +20,10 @@ from functools import cached_property
 
 import structlog
 
-from app.engines.base import Engine, Reading
+from app.engines.base import Engine, EngineReading
 from app.errors import OverloadedError
 from app.images import LineImage, Pixels
-from app.schemas import Prediction
+from app.schemas import PredictionAnswer
 
 GATHER_SECONDS = 0.004
 """Time to collect a batch."""
@@ -42,7 +42,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(eq=False)
-class Job:
+class ReadJob:
     """An image to be read.
 
     Args:
@@ -57,7 +57,7 @@ class Job:
     height: int
     least_width: int = 1
     queued_at: float = field(default_factory=time.perf_counter)
-    result: Future[Prediction] = field(default_factory=Future)
+    result: Future[PredictionAnswer] = field(default_factory=Future)
 
     @cached_property
     def line_width(self) -> float:
@@ -85,8 +85,8 @@ class WorkQueue:
         self._max_waiting = max_waiting
         self._max_wait_seconds = max_wait_seconds
         self._batch_size = 1
-        self._waiting: deque[Job] = deque()
-        self._running: set[Job] = set()
+        self._waiting: deque[ReadJob] = deque()
+        self._running: set[ReadJob] = set()
         self._entering = 0
         self._seconds_per_pixel = 0.0
         self._is_closed = False
@@ -135,7 +135,7 @@ class WorkQueue:
             with self._changed:
                 self._entering -= 1
 
-    def put(self, job: Job) -> None:
+    def put(self, job: ReadJob) -> None:
         """Add an image.
 
         Raises:
@@ -146,13 +146,13 @@ class WorkQueue:
             self._waiting.append(job)
             self._changed.notify_all()
 
-    def drop(self, job: Job) -> None:
+    def drop(self, job: ReadJob) -> None:
         """Remove a cancelled image, unless it is being read already."""
         with self._changed:
             if job in self._waiting:
                 self._waiting.remove(job)
 
-    def take(self) -> list[Job]:
+    def take(self) -> list[ReadJob]:
         """Wait for the next batch; empty once the queue is closed."""
         with self._taking, self._changed:
             while True:
@@ -165,7 +165,7 @@ class WorkQueue:
                     self._running.update(batch)
                     return batch
 
-    def finish(self, batch: list[Job], *, seconds: float) -> None:
+    def finish(self, batch: list[ReadJob], *, seconds: float) -> None:
         """Record the duration of a batch."""
         measured = seconds / sum(job.work for job in batch)
         weight = min(LARGEST_WEIGHT, seconds / MEMORY_SECONDS)
@@ -203,9 +203,9 @@ class WorkQueue:
     def _is_full_or_closed(self) -> bool:
         return len(self._waiting) >= self._batch_size or self._is_closed
 
-    def _pick(self) -> list[Job]:
+    def _pick(self) -> list[ReadJob]:
         """Take the first image that is not cancelled, and later ones of similar width."""
-        batch: list[Job] = []
+        batch: list[ReadJob] = []
         for job in tuple(self._waiting):
             if len(batch) == self._batch_size:
                 break
@@ -217,12 +217,12 @@ class WorkQueue:
         return batch
 
 
-def _are_similar(one: Job, other: Job) -> bool:
+def _are_similar(one: ReadJob, other: ReadJob) -> bool:
     narrow, wide = sorted((one.line_width, other.line_width))
     return wide <= SIMILAR_WIDTHS * narrow
 
 
-def read_together(engine: Engine, images: list[Pixels]) -> list[Reading | Exception]:
+def read_together(engine: Engine, images: list[Pixels]) -> list[EngineReading | Exception]:
     """Read a batch; after a failure each image alone, to isolate the faulty one."""
     if len(images) > 1:
         try:
@@ -233,7 +233,7 @@ def read_together(engine: Engine, images: list[Pixels]) -> list[Reading | Except
     return [_read_alone(engine, pixels) for pixels in images]
 
 
-def _read_alone(engine: Engine, pixels: Pixels) -> Reading | Exception:
+def _read_alone(engine: Engine, pixels: Pixels) -> EngineReading | Exception:
     try:
         return engine.read(pixels)
     except BaseException as error:  # noqa: BLE001  re-raised to the caller
@@ -248,13 +248,13 @@ def to_exception(error: BaseException) -> Exception:
 
 
 def prediction_of(
-    engine: Engine, line: LineImage, reading: Reading | Exception, seconds: float
-) -> Prediction | Exception:
+    engine: Engine, line: LineImage, reading: EngineReading | Exception, seconds: float
+) -> PredictionAnswer | Exception:
     """Return the answer for an image."""
     if isinstance(reading, Exception):
         return reading
     try:
-        return Prediction(
+        return PredictionAnswer(
             text=reading.text,
             score=_bounded(reading.score),
             expected_cer=reading.expected_cer,

@@ -8,7 +8,7 @@ from services.cli.report_figures import Figures
 from services.common.domain.events import EventKind, ObjectEvent
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, Prediction, Rejection
-from services.consumer.documents import Reading
+from services.consumer.documents import ObjectReading
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -36,11 +36,11 @@ def prediction(text: str = "industrie", **fields: Any) -> Prediction:
 
 def reading(
     etag: str = "e1", result: Prediction | Rejection | None = None, sha256: str = "ff"
-) -> Reading:
+) -> ObjectReading:
     """Return what came of reading an object; by default a prediction."""
     result = prediction() if result is None else result
     size = (320, 48) if isinstance(result, Prediction) else (None, None)
-    return Reading(etag, 3, "image/png", sha256, result, *size)
+    return ObjectReading(etag, 3, "image/png", sha256, result, *size)
 
 
 def annotation(text: str, **fields: Any) -> Annotation:

@@ -8,7 +8,7 @@ from app.images import Pixels
 
 
 @dataclass(frozen=True)
-class Reading:
+class EngineReading:
     """An engine's reading of one image."""
 
     text: str
@@ -33,7 +33,7 @@ class Engine(Protocol):
         engines of one version read the same text in an image, with scores equal to 0.0001.
         """
 
-    def read(self, pixels: Pixels) -> Reading:
+    def read(self, pixels: Pixels) -> EngineReading:
         """Read one line of text (thread-safe)."""
 
     @property
@@ -44,5 +44,5 @@ class Engine(Protocol):
     def least_width(self) -> int:
         """Minimum width that a line is padded to, in pixels at a height of 48; 1: none."""
 
-    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+    def read_many(self, images: Sequence[Pixels]) -> list[EngineReading]:
         """Read several lines, in order (thread-safe)."""

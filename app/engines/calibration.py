@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import override
 
-from app.engines.base import Engine, Reading
+from app.engines.base import Engine, EngineReading
 from app.images import Pixels
 from services.common.domain.trained_models import CALIBRATION_MARK
 
@@ -182,15 +182,15 @@ class CalibratedEngine:
         self.least_width = engine.least_width
         self.model_version = f"{engine.model_version}{CALIBRATION_MARK}{file_hash}"
 
-    def read(self, pixels: Pixels) -> Reading:
+    def read(self, pixels: Pixels) -> EngineReading:
         """Read one line of text."""
         return self._calibrated(self._engine.read(pixels))
 
-    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+    def read_many(self, images: Sequence[Pixels]) -> list[EngineReading]:
         """Read several lines, in their order."""
         return [self._calibrated(reading) for reading in self._engine.read_many(images)]
 
-    def _calibrated(self, reading: Reading) -> Reading:
+    def _calibrated(self, reading: EngineReading) -> EngineReading:
         if not reading.text:  # 0 means that nothing was read, not a probability
             return reading
         score = self._curve(reading.score, len(reading.text))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.engines.base import Reading
+from app.engines.base import EngineReading
 from app.engines.lines import Probabilities
 from app.engines.weights import LANGUAGE_FILE, damaged
 
@@ -140,7 +140,9 @@ def _is_count(number: object) -> bool:
     return type(number) is int and 0 < number <= _MOST  # true is no number
 
 
-def search(probabilities: Probabilities, characters: Sequence[str], language: Language) -> Reading:
+def search(
+    probabilities: Probabilities, characters: Sequence[str], language: Language
+) -> EngineReading:
     """Decode by prefix beam search (Hannun et al., arXiv:1408.2873).
 
     The score is the mean probability of the characters, by the image, times the share of the text
@@ -167,9 +169,9 @@ def search(probabilities: Probabilities, characters: Sequence[str], language: La
     }
     text = max(final, key=final.__getitem__)
     if text == END:
-        return Reading("", 0.0)
+        return EngineReading("", 0.0)
     mean = (beam[text][2] + beam[text][3]) / (len(text) - 1)
-    return Reading(text[1:], mean * final[text] / sum(final.values()))
+    return EngineReading(text[1:], mean * final[text] / sum(final.values()))
 
 
 def _go_on(

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.engines.base import Reading
+from app.engines.base import EngineReading
 from app.images import Pixels
 
 MODEL_HEIGHT = 48
@@ -39,7 +39,7 @@ def to_batch(pixels: Pixels) -> Batch:
     return batch
 
 
-def to_reading(probabilities: Probabilities, characters: NDArray[np.str_]) -> Reading:
+def to_reading(probabilities: Probabilities, characters: NDArray[np.str_]) -> EngineReading:
     """Decode greedily: the best class of each step, without repeats and blanks (CTC).
 
     The score is the mean probability of the characters; ``""`` and 0 without characters.
@@ -52,10 +52,10 @@ def to_reading(probabilities: Probabilities, characters: NDArray[np.str_]) -> Re
     chosen = best != 0
     chosen[1:] &= best[1:] != best[:-1]
     if not chosen.any():
-        return Reading("", 0.0)
+        return EngineReading("", 0.0)
     steps, classes = np.flatnonzero(chosen), best[chosen]
     score = float(probabilities[steps, classes].mean(dtype=np.float64))
-    return Reading("".join(characters[classes]), score)
+    return EngineReading("".join(characters[classes]), score)
 
 
 def _fit(pixels: Pixels) -> Pixels:

@@ -13,7 +13,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from app.engines.base import Engine, Reading
+from app.engines.base import Engine, EngineReading
 from app.engines.language import Language, parse_language, search
 from app.engines.lines import MIN_MODEL_WIDTH, to_batch, to_reading
 from app.engines.loading import with_known_calibration
@@ -68,14 +68,14 @@ class RapidEngine:
         self._language = language
         self.model_version = model_version
 
-    def read(self, pixels: Pixels) -> Reading:
+    def read(self, pixels: Pixels) -> EngineReading:
         """Read one line of text; an image without text gives ``""`` and 0."""
         probabilities = self._runtime(to_batch(pixels))
         if self._language is not None:
             return search(probabilities, self._names, self._language)
         return to_reading(probabilities, self._characters)
 
-    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+    def read_many(self, images: Sequence[Pixels]) -> list[EngineReading]:
         """Read lines one by one, as a batch would pad all to the widest."""
         return [self.read(pixels) for pixels in images]
 

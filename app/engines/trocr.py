@@ -16,7 +16,7 @@ import torch
 from transformers import AutoImageProcessor, AutoTokenizer, VisionEncoderDecoderModel
 from transformers.utils.logging import disable_progress_bar
 
-from app.engines.base import Reading
+from app.engines.base import EngineReading
 from app.engines.hub import resolve
 from app.engines.models_folder import find_model
 from app.engines.settings import ModelsSettings, TrocrSettings
@@ -67,11 +67,11 @@ class TrocrEngine:
         self._special = torch.tensor(sorted(_special_tokens(checkpoint)), device=self._device)
         self.model_version = f"{checkpoint.version}{'-int8' if is_quantised else ''}"
 
-    def read(self, pixels: Pixels) -> Reading:
+    def read(self, pixels: Pixels) -> EngineReading:
         """Read one line of text."""
         return self.read_many([pixels])[0]
 
-    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+    def read_many(self, images: Sequence[Pixels]) -> list[EngineReading]:
         """Read several lines, each scaled to the model's square without padding.
 
         The score is the geometric mean of the probabilities of the tokens that make the text.
@@ -83,7 +83,7 @@ class TrocrEngine:
         ]
         return [reading for batch in batches for reading in self._read_batch(batch)]
 
-    def _read_batch(self, images: Sequence[Pixels]) -> list[Reading]:
+    def _read_batch(self, images: Sequence[Pixels]) -> list[EngineReading]:
         inputs = self._image_processor(images=list(images), return_tensors="pt")
         with torch.inference_mode():
             made = self._model.generate(
@@ -208,6 +208,6 @@ def _as_list(token: int | list[int] | None) -> list[int | None]:
     return [*token] if isinstance(token, list) else [token]
 
 
-def _reading(text: str, score: float) -> Reading:
+def _reading(text: str, score: float) -> EngineReading:
     stripped = text.strip()
-    return Reading(stripped, score if stripped else 0.0)
+    return EngineReading(stripped, score if stripped else 0.0)

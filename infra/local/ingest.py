@@ -17,7 +17,7 @@ from services.cli.progress import progress_bar
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.mongo import Collection, Database
 from services.common.adapters.page_repository import PageRepository
-from services.common.domain.fetcher_answers import Batch, Item, Submission
+from services.common.domain.fetcher_answers import BatchStatus, ItemStatus, Submission
 from services.common.domain.page import PAGES_BUCKET
 from services.common.domain.page_document import PageDocument
 from services.segmenter.provenance import rendered_key
@@ -40,8 +40,8 @@ class Ingested:
     """Result of a list."""
 
     submission: Submission
-    batch: Batch
-    items: list[Item]
+    batch: BatchStatus
+    items: list[ItemStatus]
     missing: frozenset[str]
     """Missing documents; empty on success."""
     pages: list[PageDocument] = field(default_factory=list)
@@ -112,7 +112,7 @@ async def ingest(
     return Ingested(submission, batch, items, missing | missing_pages, pages, is_earlier=is_earlier)
 
 
-def document_ids(items: Iterable[Item]) -> list[str]:
+def document_ids(items: Iterable[ItemStatus]) -> list[str]:
     """Return the ids of the documents of fetched images, without duplicates."""
     keys = (item.key for item in items if item.key and not item.is_page)
     return list(dict.fromkeys(map(document_id, keys)))
@@ -134,7 +134,7 @@ def document_id(key: str) -> str:
     return f"raw/{key}"
 
 
-async def _follow_fetches(fetcher: FetcherClient, batch_id: str, bar: Progress) -> Batch:
+async def _follow_fetches(fetcher: FetcherClient, batch_id: str, bar: Progress) -> BatchStatus:
     task = bar.add_task("fetching", total=None, words="")
     batch = await fetcher.batch(batch_id)
     async with _stall_limit(FETCH_STALLED_SECONDS, "the fetches") as limit:
@@ -146,7 +146,7 @@ async def _follow_fetches(fetcher: FetcherClient, batch_id: str, bar: Progress) 
 
 
 async def _follow_pages(
-    database: Database, items: Iterable[Item], follow: Follow
+    database: Database, items: Iterable[ItemStatus], follow: Follow
 ) -> tuple[list[PageDocument], frozenset[str]]:
     """Wait for the documents of pages; return them, and the ids of missing ones."""
     ids = list(dict.fromkeys(page_id(item.key) for item in items if item.key and item.is_page))

@@ -10,8 +10,8 @@ from services.cli.calibration_samples import (
     FEWEST,
     SKIPPED,
     UNRECORDED,
+    CalibrationSample,
     Method,
-    Sample,
     Unlearnt,
     fit_to,
 )
@@ -61,7 +61,7 @@ def refresh(samples: Unlearnt, known: Sequence[Calibration], output: Output) -> 
 
 
 def _refreshed(
-    version: str, samples: Sequence[Sample], known: Sequence[Calibration]
+    version: str, samples: Sequence[CalibrationSample], known: Sequence[Calibration]
 ) -> tuple[Calibration | None, str]:
 
     import numpy as np  # noqa: PLC0415  they take seconds, and no other command needs them

@@ -44,7 +44,7 @@ class Method(StrEnum):
     ISOTONIC = "isotonic"
 
 
-class Sample(NamedTuple):
+class CalibrationSample(NamedTuple):
     """A prediction of an annotated image."""
 
     score: float
@@ -62,7 +62,7 @@ class Sample(NamedTuple):
 class Samples:
     """Samples by model version, and what can't be one."""
 
-    known: dict[str, list[Sample]] = field(default_factory=dict)
+    known: dict[str, list[CalibrationSample]] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     """Images whose score can't be turned into the model's own, by calibrated version."""
 
@@ -139,10 +139,10 @@ def add_image(samples: Samples, image: Image, known: Mapping[str, Calibration]) 
     samples.skipped.update(full for version, full in skipped.items() if version not in found)
 
 
-def _sample(prediction: Prediction, image: Image) -> Sample:
+def _sample(prediction: Prediction, image: Image) -> CalibrationSample:
     reference = str(image.reference)
     errors = hypothesis_of(prediction.text, reference=reference).errors
-    return Sample(
+    return CalibrationSample(
         score=prediction.score,
         is_right=not errors,
         characters=len(prediction.text),
@@ -183,7 +183,7 @@ class Fitted:
 
 
 def fit_to(
-    samples: Sequence[Sample],
+    samples: Sequence[CalibrationSample],
     method: Method,
     model_version: str,
     methods: "Sequence[MethodName] | None" = None,

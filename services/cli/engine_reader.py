@@ -13,7 +13,7 @@ from app.settings import EngineName
 from services.cli.errors import CommandError, ExitStatus
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.image import ImageDocument
-from services.datasets.evaluation import Reading
+from services.datasets.evaluation import ModelReading
 from services.datasets.objects import Loss, read_ahead
 
 
@@ -36,7 +36,7 @@ class EngineReader:
         """Displayed name."""
         return f"{self._engine.name} {self._engine.model_version}"
 
-    async def read(self, documents: Sequence[ImageDocument]) -> list[Reading | None]:
+    async def read(self, documents: Sequence[ImageDocument]) -> list[ModelReading | None]:
         """Return the reading of each image; None if the image is missing or unreadable."""
         images = [_Image(document.key, str(document.sha256)) for document in documents]
         return [
@@ -45,14 +45,14 @@ class EngineReader:
             for _, content in group
         ]
 
-    def _read(self, content: bytes) -> Reading | None:
+    def _read(self, content: bytes) -> ModelReading | None:
         try:
             image = decode(content, max_pixels=self._max_pixels)
         except RefusedError:
             return None
         reading = self._engine.read(image.pixels)
         score = 0.0 if math.isnan(reading.score) else min(max(reading.score, 0.0), 1.0)
-        return Reading(reading.text, score, self._engine.model_version)
+        return ModelReading(reading.text, score, self._engine.model_version)
 
 
 async def load(name: EngineName) -> Engine:

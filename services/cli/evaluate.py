@@ -20,7 +20,14 @@ from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.texts import number_of
 from services.common.runtime.settings import S3Settings
-from services.datasets.evaluation import Part, Reader, Sample, StoredReader, Use, read_annotated
+from services.datasets.evaluation import (
+    EvaluatedReading,
+    Reader,
+    SplitPart,
+    StoredReader,
+    Use,
+    read_annotated,
+)
 from services.datasets.grouping import GROUP, Splitting
 from services.datasets.splits import NAMES
 
@@ -38,7 +45,7 @@ class Evaluated:
     """A model with its samples and the number of unread images."""
 
     name: str
-    samples: list[Sample]
+    samples: list[EvaluatedReading]
     unread: int
 
 
@@ -138,12 +145,12 @@ class Uses:
         return sorted(name for name, each in complete.items() if not each.is_choice_recorded)
 
 
-def _part(name: str | None, splitting: Splitting) -> Part | None:
+def _part(name: str | None, splitting: Splitting) -> SplitPart | None:
     if name is None:
         return None
     if name not in NAMES:
         raise typer.BadParameter(f"it is {', '.join(NAMES)}", param_hint="--part")
-    return Part(splitting, name)
+    return SplitPart(splitting, name)
 
 
 async def _reader(name: str | None, store: ObjectStore) -> Reader:
@@ -158,7 +165,7 @@ async def _reader(name: str | None, store: ObjectStore) -> Reader:
 
 
 async def _collect(
-    annotated: AsyncIterator[tuple[Sample | None, ...]],
+    annotated: AsyncIterator[tuple[EvaluatedReading | None, ...]],
     readers: Sequence[Reader],
     console: Console,
     part: str | None,

@@ -20,7 +20,7 @@ from services.common.adapters.fetcher_api import (
     FetcherUnavailableError,
     UnexpectedAnswerError,
 )
-from services.common.domain.fetcher_answers import Batch, Item, Problem
+from services.common.domain.fetcher_answers import BatchStatus, ItemStatus, Problem
 
 SERVICE = "The fetcher"
 SHOWN_LINES = 10
@@ -48,14 +48,14 @@ async def open_fetcher(settings: CliSettings) -> AsyncIterator[FetcherClient]:
             raise _told(error, settings) from error
 
 
-async def failures(fetcher: FetcherClient, batch_id: str) -> list[Item]:
+async def failures(fetcher: FetcherClient, batch_id: str) -> list[ItemStatus]:
     """Return the failed items of a batch."""
     return [item async for item in fetcher.items(batch_id, outcome="failed")]
 
 
 async def polled(
     fetcher: FetcherClient, batch_id: str, *, every_seconds: float
-) -> AsyncIterator[Batch]:
+) -> AsyncIterator[BatchStatus]:
     """Yield the progress of a batch until it is finished."""
     while True:
         batch = await fetcher.batch(batch_id)

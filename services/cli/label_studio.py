@@ -24,15 +24,15 @@ from services.label_studio.errors import (
     LabelStudioRefusedError,
     LabelStudioUnavailableError,
 )
-from services.label_studio.pull import Issue, Pull, Result
+from services.label_studio.pull import Issue, Pull, PullResult
 from services.label_studio.push import Push, SyncAction
 from services.label_studio.schemas import Project
 from services.label_studio.settings import LabelStudioSettings
 from services.label_studio.tasks import LABEL_CONFIG, Addresses
 
 SHOWN = 20
-OUTCOMES = (*map(str, Outcome), *map(str, Result))
-NOT_WELL = (Outcome.CONFLICT.value, Outcome.UNKNOWN.value, Result.REJECTED.value)
+OUTCOMES = (*map(str, Outcome), *map(str, PullResult))
+NOT_WELL = (Outcome.CONFLICT.value, Outcome.UNKNOWN.value, PullResult.REJECTED.value)
 HINTS = {
     401: "Set LABEL_STUDIO_TOKEN to the access token of an account (Account & Settings there).",
     403: "The account of LABEL_STUDIO_TOKEN is not permitted: it must manage the project.",

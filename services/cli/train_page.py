@@ -12,7 +12,7 @@ from services.cli.report_plots import COLOURS, as_picture, chart_options
 from services.training.course import Course
 from services.training.learning import Learned
 from services.training.lines import VALIDATION
-from services.training.measuring import Reading, confusions
+from services.training.measuring import LineReading, confusions
 
 WORST = 30
 MOST_CONFUSIONS = 40
@@ -59,7 +59,7 @@ def _curve(lines: Any) -> Markup:
 
 
 def _confusions(
-    before: Sequence[Reading], after: Sequence[Reading]
+    before: Sequence[LineReading], after: Sequence[LineReading]
 ) -> list[tuple[str, str, int, int]]:
     """Return what is right, what was read for it, and how often before and after."""
     was, now = confusions(before), confusions(after)
@@ -69,7 +69,7 @@ def _confusions(
     ]
 
 
-def _worst(before: Sequence[Reading], after: Sequence[Reading]) -> list[dict[str, Any]]:
+def _worst(before: Sequence[LineReading], after: Sequence[LineReading]) -> list[dict[str, Any]]:
     pairs = sorted(zip(before, after, strict=True), key=lambda pair: -pair[1].errors)
     return [
         {

@@ -15,7 +15,7 @@ from services.cli.output import Output, Table, cell, counted, plain
 from services.cli.progress import progress_bar
 from services.cli.settings import CliSettings
 from services.common.adapters.fetcher_api import FetcherClient
-from services.common.domain.fetcher_answers import Batch, Item
+from services.common.domain.fetcher_answers import BatchStatus, ItemStatus
 
 SHOWN_FAILURES = 20
 
@@ -23,7 +23,7 @@ SHOWN_FAILURES = 20
 @tabular
 async def watch(
     batch_id: Annotated[
-        str, typer.Argument(metavar="BATCH_ID", help="Batch id, as shown by submit.")
+        str, typer.Argument(metavar="BATCH_ID", help="BatchStatus id, as shown by submit.")
     ],
     *,
     output: Output,
@@ -70,7 +70,7 @@ async def watch_batch(
 
 async def follow(
     fetcher: FetcherClient, batch_id: str, console: Console, *, every_seconds: float
-) -> Batch:
+) -> BatchStatus:
     """Show a bar until the batch is finished; return its last state."""
     batch = await fetcher.batch(batch_id)  # on failure no bar is left on the screen
     with progress_bar(console) as bar:
@@ -80,7 +80,7 @@ async def follow(
     return batch
 
 
-def so_far(batch: Batch) -> str:
+def so_far(batch: BatchStatus) -> str:
     """Format the outcomes of a batch, reasons of failures, and size of its images."""
     words = counted({name: n for name, n in batch.counts.items() if name != "queued"})
     if batch.failure_codes:
@@ -88,13 +88,13 @@ def so_far(batch: Batch) -> str:
     return f"{words}, {decimal(batch.size_bytes)}"
 
 
-def summary(batch: Batch, codes: Mapping[str, int]) -> str:
+def summary(batch: BatchStatus, codes: Mapping[str, int]) -> str:
     """Format the result of a batch."""
     words = f"{plain(batch.state)}, {plain(counted(batch.counts))}"
     return f"{words} ({plain(counted(codes))})" if codes else words
 
 
-def failure_table(failed: list[Item]) -> Table:
+def failure_table(failed: list[ItemStatus]) -> Table:
     """Return the failed items with their reasons."""
     rows = [
         [cell(item.label), cell(item.code, "red"), cell(item.detail), cell(item.attempts)]

@@ -39,7 +39,7 @@ NONE_KEPT = Annotations()
 
 
 @dataclass(frozen=True)
-class Reading:
+class ObjectReading:
     """Result of reading an object's bytes."""
 
     etag: str
@@ -58,7 +58,7 @@ class Reading:
         return isinstance(self.result, Rejection) and self.result.code == FORGOTTEN
 
 
-def without_pages(reading: Reading, *, least_height: int, is_line: bool) -> Reading:
+def without_pages(reading: ObjectReading, *, least_height: int, is_line: bool) -> ObjectReading:
     """Reject what looks like a whole page: read as one line it would only spoil the mean score.
 
     Args:
@@ -84,7 +84,7 @@ def needs_reading(event: ObjectEvent, document: ImageDocument) -> bool:
 
 
 def provenance_of(
-    reading: Reading | None, event: ObjectEvent, provenance: Provenance
+    reading: ObjectReading | None, event: ObjectEvent, provenance: Provenance
 ) -> Provenance:
     """Return an event's provenance for the bytes that were read.
 
@@ -100,7 +100,7 @@ def stored(
     document: ImageDocument,
     event: ObjectEvent,
     provenance: Provenance,
-    reading: Reading | None,
+    reading: ObjectReading | None,
     now: datetime,
     *,
     kept: Annotations = NONE_KEPT,
@@ -151,7 +151,7 @@ def removed(document: ImageDocument, event: ObjectEvent, now: datetime) -> Decis
     return Decision("removed", erased.after_removal(event, now))
 
 
-def refused(document: ImageDocument, reading: Reading, now: datetime) -> Decision[Code]:
+def refused(document: ImageDocument, reading: ObjectReading, now: datetime) -> Decision[Code]:
     """Decide about forgotten bytes that came again: the document becomes a proof of removal.
 
     See docs/decisions/0032-forgotten-images.md.
@@ -191,7 +191,7 @@ def reason_not_to(document: ImageDocument, job: RepredictJob) -> Code | None:
 
 
 def repredicted(
-    document: ImageDocument, job: RepredictJob, reading: Reading, now: datetime
+    document: ImageDocument, job: RepredictJob, reading: ObjectReading, now: datetime
 ) -> Decision[Code]:
     """Decide about a new reading: the old prediction moves to ``history``."""
     reason = reason_not_to(document, job)
@@ -226,7 +226,7 @@ def shadowed(document: ImageDocument, etag: str, reading: Prediction) -> Decisio
 
 
 def _of_bytes(
-    document: ImageDocument, reading: Reading, kept: Annotations, now: datetime
+    document: ImageDocument, reading: ObjectReading, kept: Annotations, now: datetime
 ) -> Annotations:
     """Return the annotations of the bytes that were read; equal bytes may have several ETags."""
     annotations = document.annotations
@@ -246,7 +246,7 @@ def _with_late_text(
     return document if late == document.annotations else document.with_annotations(late)
 
 
-def _with_reading(document: ImageDocument, reading: Reading) -> ImageDocument:
+def _with_reading(document: ImageDocument, reading: ObjectReading) -> ImageDocument:
     """Set the fields of a reading, and its disagreement with the last prediction."""
     prediction = reading.result if isinstance(reading.result, Prediction) else None
     after = document.having(

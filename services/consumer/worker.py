@@ -40,7 +40,7 @@ from services.consumer import documents
 from services.consumer.documents import (
     NONE_KEPT,
     Code,
-    Reading,
+    ObjectReading,
     needs_reading,
     reason_not_to,
     without_pages,
@@ -196,7 +196,7 @@ class Worker:
 
     async def _read_line(
         self, event: ObjectEvent, document: ImageDocument, known: Sequence[Provenance]
-    ) -> tuple[Reading, Annotations]:
+    ) -> tuple[ObjectReading, Annotations]:
         """Read the object, rejected if it looks like a page; return its tombstones, too."""
         reading = await self._read(event.key)
         kept = await self._images.kept(event.document_id, reading.sha256)
@@ -247,7 +247,7 @@ class Worker:
         if code == FORGOTTEN:
             await self._store.erase(key, etag=etag)
 
-    async def _read(self, key: str) -> Reading:
+    async def _read(self, key: str) -> ObjectReading:
         """Read the object's bytes and request their prediction."""
         try:
             stored = await self._store.read(key, max_bytes=self._max_object_bytes)
@@ -269,7 +269,7 @@ def _decided(
     document: ImageDocument,
     event: ObjectEvent,
     origins: Sequence[Provenance],
-    reading: Reading | None,
+    reading: ObjectReading | None,
     kept: Annotations,
 ) -> Decision[Code]:
     """Apply all sources of an object to its document."""
@@ -286,8 +286,8 @@ def _reading(
     sha256: str | None,
     result: Prediction | Rejection,
     size: tuple[int, int] | tuple[None, None] = (None, None),
-) -> Reading:
-    return Reading(info.etag, info.size, info.content_type, sha256, result, *size)
+) -> ObjectReading:
+    return ObjectReading(info.etag, info.size, info.content_type, sha256, result, *size)
 
 
 def _count_errors(prediction: Prediction, annotation: str | None) -> None:

@@ -78,7 +78,7 @@ def decide(
 
 
 @dataclass(frozen=True)
-class Provenance:
+class ImageOrigin:
     """Origin of an image, over all its keys."""
 
     key: str
@@ -117,12 +117,14 @@ class Provenance:
         return next((each for each in submitted if each), None)
 
 
-def provenance_of(copies: Sequence[ImageDocument], limits: Limits = NO_LIMITS) -> Provenance:
+def provenance_of(copies: Sequence[ImageDocument], limits: Limits = NO_LIMITS) -> ImageOrigin:
     """Return the origin of an image, given all its documents and the limits of an export."""
     first = min(copies, key=lambda each: (each.stored_at or LATEST, each.id))
     sources = [source for each in copies for source in each.sources]
     by_time = sorted(sources, key=lambda each: each.came_at or LATEST)
-    return Provenance(first.key, limits.first(by_time), [each.page for each in copies if each.page])
+    return ImageOrigin(
+        first.key, limits.first(by_time), [each.page for each in copies if each.page]
+    )
 
 
 def _refusal(document: ImageDocument) -> Exclusion | None:

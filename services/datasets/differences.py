@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from typing_extensions import override
 
-from services.datasets.evaluation import Sample
+from services.datasets.evaluation import EvaluatedReading
 
 SEED = 1
 RESAMPLES = 2000
@@ -29,7 +29,7 @@ FEWEST = 10
 """Images of a group that is judged by itself."""
 
 Floats = NDArray[np.float64]
-Pairs: TypeAlias = Sequence[tuple[Sample, Sample]]
+Pairs: TypeAlias = Sequence[tuple[EvaluatedReading, EvaluatedReading]]
 """Images as one model and as another one read them."""
 
 

@@ -16,7 +16,7 @@ from services.datasets.splits import hosts_of
 from services.quality.annotated import Image, annotated, how_of
 
 
-class Reading(NamedTuple):
+class ModelReading(NamedTuple):
     """A model's reading of an image."""
 
     text: str
@@ -25,7 +25,7 @@ class Reading(NamedTuple):
 
 
 class Use(Enum):
-    """Part that an image had in making a model."""
+    """SplitPart that an image had in making a model."""
 
     NONE = auto()
     CHOICE = auto()
@@ -38,7 +38,7 @@ UseOf = Callable[[str, str], Use]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class EvaluatedReading:
     """One reading compared with its reference."""
 
     image: str
@@ -71,7 +71,7 @@ class Reader(Protocol):
     def name(self) -> str:
         """Displayed name."""
 
-    async def read(self, documents: Sequence[ImageDocument]) -> list[Reading | None]:
+    async def read(self, documents: Sequence[ImageDocument]) -> list[ModelReading | None]:
         """Return its reading of each image; None if missing or impossible."""
         ...
 
@@ -88,13 +88,13 @@ class StoredReader:
         """Displayed name."""
         return self.version or "last predictions"
 
-    async def read(self, documents: Sequence[ImageDocument]) -> list[Reading | None]:
+    async def read(self, documents: Sequence[ImageDocument]) -> list[ModelReading | None]:
         """Return its prediction of each image."""
         return [stored_reading(document, self.version) for document in documents]
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitPart:
     """One part of a split, to exclude images that a model was trained on."""
 
     splitting: Splitting
@@ -105,25 +105,25 @@ class Part:
         return self.splitting.place(copies) == self.name
 
 
-def stored_reading(document: ImageDocument, version: str | None) -> Reading | None:
+def stored_reading(document: ImageDocument, version: str | None) -> ModelReading | None:
     """Return the last prediction of a model version (None: of any) in a document."""
     readings = [*document.history, *([document.prediction] if document.prediction else [])]
     fitting = (each for each in reversed(readings) if version in {None, each.model_version})
     found = next(fitting, None)
     if found is None:
         return None
-    return Reading(found.text, found.score, str(found.model_version))
+    return ModelReading(found.text, found.score, str(found.model_version))
 
 
 async def read_annotated(
     images: ImageRepository,
     where: ImageFilter,
     readers: Sequence[Reader],
-    part: Part | None = None,
+    part: SplitPart | None = None,
     *,
     only_corrected: bool = False,
     use_of: UseOf = lambda *_: Use.NONE,
-) -> AsyncIterator[tuple[Sample | None, ...]]:
+) -> AsyncIterator[tuple[EvaluatedReading | None, ...]]:
     """Yield each image whose text a person has written, with what each reader makes of it.
 
     None stands for a reader that has not read it, or can't. ``where`` names a bucket. With
@@ -139,7 +139,7 @@ async def read_annotated(
 
 
 async def _only(
-    part: Part | None, page: list[Image], images: ImageRepository, bucket: str
+    part: SplitPart | None, page: list[Image], images: ImageRepository, bucket: str
 ) -> list[Image]:
     """Return the images of a part, decided as in an export."""
     if part is None:
@@ -153,7 +153,7 @@ async def _only(
     ]
 
 
-def _sample(image: Image, reading: Reading | None, use_of: UseOf) -> Sample | None:
+def _sample(image: Image, reading: ModelReading | None, use_of: UseOf) -> EvaluatedReading | None:
     if reading is None:
         return None
     document, reference = image.document, image.reference or ""
@@ -161,7 +161,7 @@ def _sample(image: Image, reading: Reading | None, use_of: UseOf) -> Sample | No
     collections = (each.collection for each in document.sources if each.collection)
     origins = [*hosts_of(document.sources), *collections, UPLOADED]
     wrong_words, words = word_errors(reference=reference, hypothesis=hypothesis)
-    return Sample(
+    return EvaluatedReading(
         image=document.id,
         host=origins[0],
         reference=reference,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, Limits
-from services.datasets.copies import Provenance, provenance_of
+from services.datasets.copies import ImageOrigin, provenance_of
 from services.datasets.splits import NAMES, Split, parse_split
 
 GROUP, IMAGE, SOURCE, METADATA = "group", "image", "source", "metadata."
@@ -76,7 +76,7 @@ class Splitting:
         return found or _values(provenance, GROUP)
 
 
-def source_group(provenance: Provenance) -> str:
+def source_group(provenance: ImageOrigin) -> str:
     """Return the source of an image as a group.
 
     The host of its first URL, which never changes; else the collection that it was submitted in,
@@ -89,7 +89,7 @@ def source_group(provenance: Provenance) -> str:
     return f"folder:{provenance.key.rpartition('/')[0]}"
 
 
-def _values(provenance: Provenance, group_by: str) -> list[str]:
+def _values(provenance: ImageOrigin, group_by: str) -> list[str]:
     """Return the distinct values of a grouping in sources and pages, in their order."""
     sources, pages = provenance.sources, provenance.pages
     key = group_by.removeprefix(METADATA)

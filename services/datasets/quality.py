@@ -23,7 +23,7 @@ from services.datasets.differences import (
     find_rises,
     p_value,
 )
-from services.datasets.evaluation import Sample
+from services.datasets.evaluation import EvaluatedReading
 from services.quality.estimates import Estimate
 from services.quality.tally import LENGTHS, Tally, accepted_remark, length_name, length_of
 
@@ -72,7 +72,7 @@ class Quality:
     """By origin of the reference text."""
     remark: str
     """Effect of merely accepted texts on the error rate."""
-    worst: list[Sample]
+    worst: list[EvaluatedReading]
 
     @property
     def groups(self) -> list[tuple[str, Mapping[str, Rates]]]:
@@ -114,7 +114,7 @@ class Comparison:
         return [*differences, *map(str, self.rises)]
 
 
-def quality_of(samples: Sequence[Sample]) -> Quality:
+def quality_of(samples: Sequence[EvaluatedReading]) -> Quality:
     """Return the figures of at least one sample."""
     errors, lengths = _column(samples, lambda each: each.errors), _lengths(samples)
     wrong_words = _column(samples, lambda each: each.word_errors)
@@ -141,7 +141,7 @@ def quality_of(samples: Sequence[Sample]) -> Quality:
     )
 
 
-def compare(one: Sequence[Sample], other: Sequence[Sample]) -> Comparison:
+def compare(one: Sequence[EvaluatedReading], other: Sequence[EvaluatedReading]) -> Comparison:
     """Compare two models on the same images, in the same order; at least two."""
     lengths = _lengths(one)
     errors = [_column(samples, lambda each: each.errors) for samples in (one, other)]
@@ -164,11 +164,11 @@ def compare(one: Sequence[Sample], other: Sequence[Sample]) -> Comparison:
     )
 
 
-def _badness(sample: Sample) -> tuple[float, str]:
+def _badness(sample: EvaluatedReading) -> tuple[float, str]:
     return (-sample.errors / len(sample.reference), sample.image)
 
 
-def _bins(samples: Sequence[Sample]) -> list[Bin]:
+def _bins(samples: Sequence[EvaluatedReading]) -> list[Bin]:
     scores = _column(samples, lambda each: each.score)
     exact = _column(samples, lambda each: each.is_exact)
     places = np.clip((scores * BINS).astype(int), 0, BINS - 1)
@@ -181,8 +181,10 @@ def _bins(samples: Sequence[Sample]) -> list[Bin]:
     return made
 
 
-def _by(samples: Sequence[Sample], name: Callable[[Sample], str]) -> dict[str, Rates]:
-    groups: dict[str, list[Sample]] = defaultdict(list)
+def _by(
+    samples: Sequence[EvaluatedReading], name: Callable[[EvaluatedReading], str]
+) -> dict[str, Rates]:
+    groups: dict[str, list[EvaluatedReading]] = defaultdict(list)
     for sample in samples:
         groups[name(sample)].append(sample)
     return {
@@ -195,7 +197,7 @@ def _by(samples: Sequence[Sample], name: Callable[[Sample], str]) -> dict[str, R
     }
 
 
-def _tally(samples: Sequence[Sample]) -> Tally:
+def _tally(samples: Sequence[EvaluatedReading]) -> Tally:
     return Tally(
         annotated=len(samples),
         errors=sum(each.errors for each in samples),
@@ -203,11 +205,13 @@ def _tally(samples: Sequence[Sample]) -> Tally:
     )
 
 
-def _column(samples: Sequence[Sample], value: Callable[[Sample], float]) -> Floats:
+def _column(
+    samples: Sequence[EvaluatedReading], value: Callable[[EvaluatedReading], float]
+) -> Floats:
     return np.array([value(each) for each in samples], dtype=np.float64)
 
 
-def _lengths(samples: Sequence[Sample]) -> Floats:
+def _lengths(samples: Sequence[EvaluatedReading]) -> Floats:
     return _column(samples, lambda each: len(each.reference))
 
 

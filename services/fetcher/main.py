@@ -23,7 +23,7 @@ from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSet
 from services.fetcher.api import AppState, build_app
 from services.fetcher.batches.dispatcher import Dispatcher, FairShare
 from services.fetcher.batches.item_repository import ItemRepository
-from services.fetcher.batches.pages import Clearing, Counting, Expander, Pages
+from services.fetcher.batches.pages import Clearing, Counting, Expander, ListPages
 from services.fetcher.batches.references import References
 from services.fetcher.batches.repository import BatchRepository, Cancellations
 from services.fetcher.batches.service import Batches
@@ -99,7 +99,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         batches = BatchRepository(database.batches)
         cancellations = Cancellations(batches)
         clearing = Clearing(
-            batches, Pages(database.lists), kept_seconds=settings.unfinished_kept_seconds
+            batches, ListPages(database.lists), kept_seconds=settings.unfinished_kept_seconds
         )
         scheduler = HostScheduler(limits, HostRepository(database.hosts))
         consumer = _consumer(config, opened, scheduler, cancellations)
@@ -161,7 +161,7 @@ def _items(downloads: DownloadSettings, database: Database) -> ItemRepository:
 
 def make_dispatcher(config: Configuration, database: Database, wake: asyncio.Event) -> Dispatcher:
     """Return the dispatcher, not connected yet."""
-    items, pages = _items(config.downloads, database), Pages(database.lists)
+    items, pages = _items(config.downloads, database), ListPages(database.lists)
     batches = BatchRepository(database.batches)
     return Dispatcher(
         config.amqp,
@@ -184,7 +184,7 @@ def _app(
     stop: asyncio.Event,
 ) -> FastAPI:
     settings, database = config.fetcher, opened.database
-    items, pages = _items(config.downloads, database), Pages(database.lists)
+    items, pages = _items(config.downloads, database), ListPages(database.lists)
     batches = BatchRepository(database.batches)
     openings = Openings(
         opened.spool,

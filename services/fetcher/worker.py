@@ -12,13 +12,13 @@ from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.errors import PostponedError, UnavailableError
 from services.common.download.errors import DownloadError, FailedDownloadError, RefusedDownloadError
 from services.common.download.responses import NotModifiedError, Validators
-from services.fetcher.batches.item_repository import CANCELLED, ItemRepository, Result
+from services.fetcher.batches.item_repository import CANCELLED, ItemRepository, ItemResult
 from services.fetcher.batches.repository import BatchCancelledError, Cancellations
 from services.fetcher.images import Image, ImageWriter, adds_nothing, to_image
 from services.fetcher.jobs import Job, parse_job
 from services.fetcher.metrics import DoneCode
 from services.fetcher.politeness.scheduler import HostScheduler
-from services.fetcher.politeness.source import Source
+from services.fetcher.politeness.source import ItemSource
 from services.fetcher.sources.spool import NoSpaceError
 
 log = structlog.stdlib.get_logger(__name__)
@@ -32,13 +32,13 @@ MOST_POSTPONED = 20
 NO_SPACE_SECONDS = 60.0
 """Delay, and number of delays, of an item while the spool is full; then it counts as an attempt."""
 
-_BUG = Result(
+_BUG = ItemResult(
     ItemOutcome.FAILED,
     "internal_error",
     "an error in this service; it has been logged",
     is_transient=True,
 )
-_GAVE_UP = Result(
+_GAVE_UP = ItemResult(
     ItemOutcome.FAILED,
     "gave_up",
     "a server of this pipeline refused the work repeatedly, for more than half an hour",
@@ -62,7 +62,7 @@ class Worker:
     def __init__(
         self,
         *,
-        source: Source,
+        source: ItemSource,
         scheduler: HostScheduler,
         writer: ImageWriter,
         items: ItemRepository,
@@ -140,7 +140,7 @@ class Worker:
 
     async def _attempt(
         self, job: Job, earlier: BatchItem | None, delivery: Delivery
-    ) -> tuple[Result, int]:
+    ) -> tuple[ItemResult, int]:
         """Return the outcome of an item, and the number of attempts here."""
         started = time.perf_counter()
         try:
@@ -190,7 +190,7 @@ class Worker:
 
     async def _keep(
         self, job: Job, earlier: BatchItem | None, image: Image | NotModifiedError
-    ) -> Result:
+    ) -> ItemResult:
         """Store an image unless it is unchanged; return the outcome."""
         if isinstance(image, NotModifiedError):
             return _not_modified(image, earlier)
@@ -203,7 +203,7 @@ class Worker:
             return CANCELLED
         else:
             await self._writer.write(job, image)
-        return Result(
+        return ItemResult(
             ItemOutcome(code),
             code=code,
             http_status=image.http_status,
@@ -219,8 +219,8 @@ def _blame_no_item_for_a_full_disk(error: Exception, delivery: Delivery) -> None
         raise PostponedError(error.detail, seconds=NO_SPACE_SECONDS) from error
 
 
-def _not_modified(answer: NotModifiedError, earlier: BatchItem | None) -> Result:
-    return Result(
+def _not_modified(answer: NotModifiedError, earlier: BatchItem | None) -> ItemResult:
+    return ItemResult(
         ItemOutcome.UNCHANGED,
         code=ItemOutcome.UNCHANGED.value,
         http_status=answer.http_status,
@@ -231,8 +231,8 @@ def _not_modified(answer: NotModifiedError, earlier: BatchItem | None) -> Result
     )
 
 
-def _failed(error: DownloadError, started: float) -> Result:
-    return Result(
+def _failed(error: DownloadError, started: float) -> ItemResult:
+    return ItemResult(
         ItemOutcome.FAILED,
         error.code,
         error.detail,

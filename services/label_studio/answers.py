@@ -11,7 +11,7 @@ from services.common.domain.annotations import (
 )
 from services.common.domain.records import Annotation, Quality
 from services.label_studio import schemas
-from services.label_studio.schemas import Task
+from services.label_studio.schemas import StudioTask
 from services.label_studio.tasks import QUALITY, TEXT
 
 MAX_RESULTS = 100
@@ -33,7 +33,7 @@ class _Result(BaseModel):
     value: _Value = Field(default_factory=_Value)
 
 
-def latest(task: Task) -> schemas.Annotation | None:
+def latest(task: StudioTask) -> schemas.StudioAnnotation | None:
     """Return the valid annotation: a ground truth, otherwise the latest; None: none.
 
     Skipped tasks do not count.
@@ -42,7 +42,7 @@ def latest(task: Task) -> schemas.Annotation | None:
     return max(said, key=lambda each: (each.ground_truth, each.updated_at, each.id), default=None)
 
 
-def from_label_studio(said: schemas.Annotation, name: str, origin: str) -> Annotation:
+def from_label_studio(said: schemas.StudioAnnotation, name: str, origin: str) -> Annotation:
     """Convert an annotation.
 
     Raises:
@@ -64,12 +64,12 @@ def from_label_studio(said: schemas.Annotation, name: str, origin: str) -> Annot
     return to_annotation(text, quality, by=name[:MAX_NAME_LENGTH], at=at, origin=origin)
 
 
-def shown_in(task: Task) -> list[str] | None:
+def shown_in(task: StudioTask) -> list[str] | None:
     """Return the predictions that people were shown in a task; None: it is not known which."""
     if task.predictions is None:
         return None
     try:
-        said = [schemas.Prediction.model_validate(each) for each in task.predictions]
+        said = [schemas.StudioPrediction.model_validate(each) for each in task.predictions]
         return [_text(_results(each.result)) for each in said]
     except (ValidationError, UnacceptableAnnotationError):
         return None  # not this project's predictions

@@ -17,11 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 from services.common.domain.records import first_problem
 from services.label_studio.errors import LabelStudioNotSetError, LabelStudioRefusedError
 from services.label_studio.schemas import (
-    Page,
-    Prediction,
     Project,
     Projects,
-    Task,
+    StudioPage,
+    StudioPrediction,
+    StudioTask,
     User,
     Webhook,
     to_task,
@@ -68,7 +68,7 @@ class LabelStudio:
 
     async def tasks(
         self, project: int, *, fields: Fields, since: datetime | None = None
-    ) -> AsyncGenerator[list[Task | None], None]:
+    ) -> AsyncGenerator[list[StudioTask | None], None]:
         """Yield pages of a project's tasks, all or those changed after a time; None: invalid.
 
         Paginated by task id, as numbered pages shift while tasks are added and deleted.
@@ -82,7 +82,7 @@ class LabelStudio:
                 "project": project,
                 "query": _query(last, since),
             }
-            page = _parsed(Page, await self._ask("GET", "api/tasks/", params=params))
+            page = _parsed(StudioPage, await self._ask("GET", "api/tasks/", params=params))
             tasks = [to_task(item) for item in page.items]
             yield tasks
             numbers = [_number(item) for item in page.items]
@@ -90,7 +90,7 @@ class LabelStudio:
                 return
             last = max(numbers)
 
-    async def task(self, task: int) -> Task | None:
+    async def task(self, task: int) -> StudioTask | None:
         """Return a task with its annotations and their authors, or None."""
         try:
             return to_task(await self._ask("GET", f"api/tasks/{task}/"))
@@ -116,10 +116,10 @@ class LabelStudio:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
 
-    async def predictions(self, task: int) -> list[Prediction]:
+    async def predictions(self, task: int) -> list[StudioPrediction]:
         """Return the predictions of a task."""
         answer = await self._ask("GET", "api/predictions/", params={"task": task})
-        return _parsed(list[Prediction], answer)
+        return _parsed(list[StudioPrediction], answer)
 
     async def create_prediction(self, task: int, prediction: Mapping[str, Any]) -> None:
         """Add a prediction to a task."""

@@ -18,14 +18,14 @@ from services.label_studio import schemas
 from services.label_studio.answers import from_label_studio, latest, replaces, shown_in
 from services.label_studio.client import LabelStudio
 from services.label_studio.errors import LabelStudioRefusedError
-from services.label_studio.schemas import Task, User
+from services.label_studio.schemas import StudioTask, User
 
 OVERLAP = timedelta(seconds=60)
 """Delay until a change appears in a listing."""
 KEPT_REMARKS = 1000
 
 
-class Result(StrEnum):
+class PullResult(StrEnum):
     """Result of pulling a task, beside the outcomes of annotations (``Outcome``)."""
 
     WITHDRAWN = "withdrawn"
@@ -57,7 +57,7 @@ class PullReport:
     remarks: list[Issue] = field(default_factory=list)
     """The first ones, if there are very many."""
 
-    def note(self, task: Task, outcome: str, detail: str = "") -> None:
+    def note(self, task: StudioTask, outcome: str, detail: str = "") -> None:
         """Count a task and its message."""
         self.counts[outcome] += 1
         if detail and len(self.remarks) < KEPT_REMARKS:
@@ -112,7 +112,7 @@ class Pull:
         async for page in self.studio.tasks(self.project, fields="all", since=since):
             for task in page:
                 if task is None:
-                    report.counts[Result.FOREIGN] += 1
+                    report.counts[PullResult.FOREIGN] += 1
                 else:
                     await self._take(task, report, is_listed=True)
             self.on_progress(report)
@@ -143,17 +143,17 @@ class Pull:
     def _site(self) -> str:
         return f"{self.studio.url}/projects/"
 
-    async def _take(self, task: Task, report: PullReport, *, is_listed: bool = False) -> None:
+    async def _take(self, task: StudioTask, report: PullReport, *, is_listed: bool = False) -> None:
         image, etag = task.text("image_id"), task.text("etag")
         if task.project != self.project or not image or not etag:
-            report.note(task, Result.FOREIGN)
+            report.note(task, PullResult.FOREIGN)
             return
         origin = f"{self._site}{self.project}/data?task={task.id}"
         said = latest(task)
         if said is None and task.hides_some:
-            report.note(task, Result.OPEN, "annotations are not visible for this account")
+            report.note(task, PullResult.OPEN, "annotations are not visible for this account")
             return
-        outcome: Outcome | Result
+        outcome: Outcome | PullResult
         try:
             if said is None:
                 outcome = await self._withdraw(image, origin, is_listed=is_listed)
@@ -163,18 +163,18 @@ class Pull:
         except _OvertakenError:
             await self._take_anew(task, report)
         except (UnacceptableAnnotationError, DocumentRefusedError) as error:
-            report.note(task, Result.REJECTED, str(error))
+            report.note(task, PullResult.REJECTED, str(error))
         else:
             report.note(task, outcome, DETAILS.get(outcome, ""))
 
-    async def _take_anew(self, listed: Task, report: PullReport) -> None:
+    async def _take_anew(self, listed: StudioTask, report: PullReport) -> None:
         task = await self.studio.task(listed.id)
         if task is None:
-            report.note(listed, Result.OPEN)
+            report.note(listed, PullResult.OPEN)
         else:
             await self._take(task, report)
 
-    async def _write(self, task: Task, annotation: Annotation, *, is_listed: bool) -> Outcome:
+    async def _write(self, task: StudioTask, annotation: Annotation, *, is_listed: bool) -> Outcome:
         image = task.text("image_id")
         may_replace = replaces(
             annotation, self._site, overwrite=self.overwrite, is_listed=is_listed
@@ -192,21 +192,21 @@ class Pull:
             raise _OvertakenError
         return outcome
 
-    async def _withdraw(self, image: str, origin: str, *, is_listed: bool) -> Result:
+    async def _withdraw(self, image: str, origin: str, *, is_listed: bool) -> PullResult:
         if not await self._has_said(image, origin):
-            return Result.OPEN
+            return PullResult.OPEN
         if is_listed:
             raise _OvertakenError
         while not self.is_dry_run and await self._images.revert(image, origin=origin):
             pass  # also earlier annotations of the same task
-        return Result.WITHDRAWN
+        return PullResult.WITHDRAWN
 
     async def _has_said(self, image: str, origin: str) -> bool:
         """Whether an image's annotation comes from this task."""
         annotation = (await self._images.load(image)).annotation
         return annotation is not None and annotation.origin == origin
 
-    async def _name(self, said: schemas.Annotation) -> str:
+    async def _name(self, said: schemas.StudioAnnotation) -> str:
         """Return the author; a listing has only the id."""
         who = said.completed_by
         if isinstance(who, User):

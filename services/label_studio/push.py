@@ -19,7 +19,7 @@ from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.normal_form import is_shown_alike
 from services.common.domain.objects import ObjectTooLargeError
 from services.label_studio.client import LabelStudio
-from services.label_studio.schemas import Task
+from services.label_studio.schemas import StudioTask
 from services.label_studio.tasks import Addresses, pushed, to_data, to_prediction, to_task
 
 AT_ONCE = 100
@@ -104,9 +104,9 @@ class Push:
             self.on_progress(report)
         return report
 
-    async def _listed(self, project: int, report: PushReport) -> dict[str, list[Task]]:
+    async def _listed(self, project: int, report: PushReport) -> dict[str, list[StudioTask]]:
         """Return all own tasks by image, those with annotations first."""
-        listed: dict[str, list[Task]] = {}
+        listed: dict[str, list[StudioTask]] = {}
         async for page in self.studio.tasks(project, fields="task_only"):
             for task in page:
                 if task is None or not (task.text("image_id") and task.text("pushed")):
@@ -118,7 +118,7 @@ class Push:
         return listed
 
     async def _bring_up_to_date(
-        self, listed: dict[str, list[Task]], report: PushReport
+        self, listed: dict[str, list[StudioTask]], report: PushReport
     ) -> set[str]:
         """Return the images that have a task afterwards."""
         kept: set[str] = set()
@@ -139,7 +139,9 @@ class Push:
                     report.open_tasks += action in {SyncAction.UNCHANGED, SyncAction.UPDATED}
         return kept
 
-    def _action(self, task: Task, document: ImageDocument | None, *, is_second: bool) -> SyncAction:
+    def _action(
+        self, task: StudioTask, document: ImageDocument | None, *, is_second: bool
+    ) -> SyncAction:
         if document is None:
             return SyncAction.FOREIGN
         if not _is_of(document, task):
@@ -154,19 +156,21 @@ class Push:
         is_fresh = self.addresses.is_fresh(task.text("valid_until"))
         return SyncAction.UNCHANGED if is_same and is_fresh else SyncAction.UPDATED
 
-    async def _action_of_second(self, task: Task) -> SyncAction:
+    async def _action_of_second(self, task: StudioTask) -> SyncAction:
         """Read the task again: a long listing is outdated, and new annotations would be lost."""
         now = await self.studio.task(task.id)
         is_annotated = now is not None and (now.total_annotations or now.annotations)
         return SyncAction.ANNOTATED if is_annotated else SyncAction.DELETED
 
-    async def _settle(self, task: Task, document: ImageDocument | None, action: SyncAction) -> None:
+    async def _settle(
+        self, task: StudioTask, document: ImageDocument | None, action: SyncAction
+    ) -> None:
         if action is SyncAction.DELETED:
             await self.studio.delete_task(task.id)
         if action is SyncAction.UPDATED and document is not None:
             await self._update(task, document)
 
-    async def _update(self, task: Task, document: ImageDocument) -> None:
+    async def _update(self, task: StudioTask, document: ImageDocument) -> None:
         """Write the prediction, then the data, which marks the task as complete."""
         kind = self.addresses.kind
         if task.text("pushed") != pushed(document, kind):
@@ -224,7 +228,7 @@ class Push:
             return False
 
 
-def _is_of(document: ImageDocument | None, task: Task) -> bool:
+def _is_of(document: ImageDocument | None, task: StudioTask) -> bool:
     """Whether an image exists with the bytes of a task."""
     if document is None or document.status != "predicted":
         return False

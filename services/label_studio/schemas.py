@@ -34,8 +34,8 @@ class User(_Answer):
         return self.email.strip() or f"user {self.id}"
 
 
-class Annotation(_Answer):
-    """Annotation of a task."""
+class StudioAnnotation(_Answer):
+    """StudioAnnotation of a task."""
 
     id: int = Field(ge=1)
     result: list[Any] = Field(default_factory=list)
@@ -47,7 +47,7 @@ class Annotation(_Answer):
     updated_at: AwareDatetime
 
 
-class Task(_Answer):
+class StudioTask(_Answer):
     """A task; with annotations only if all fields were requested."""
 
     id: int = Field(ge=1)
@@ -55,7 +55,7 @@ class Task(_Answer):
     data: dict[str, Any]
     total_annotations: int = 0
     """Without skipped ones."""
-    annotations: list[Annotation] = Field(default_factory=list, max_length=MAX_ANNOTATIONS)
+    annotations: list[StudioAnnotation] = Field(default_factory=list, max_length=MAX_ANNOTATIONS)
     predictions: list[Any] | None = None
     """None: it is not said which there are."""
 
@@ -71,15 +71,15 @@ class Task(_Answer):
         return value if isinstance(value, str) and not _LONE_SURROGATE.search(value) else ""
 
 
-class Prediction(_Answer):
-    """Prediction of a task."""
+class StudioPrediction(_Answer):
+    """StudioPrediction of a task."""
 
     id: int = Field(ge=1)
     model_version: str | None = None
     result: list[Any] = Field(default_factory=list)
 
 
-class Page(_Answer):
+class StudioPage(_Answer):
     """A page of a listing; items are validated one by one."""
 
     items: list[Any] = Field(validation_alias="tasks")
@@ -105,9 +105,9 @@ class Access(_Answer):
     access: str = Field(min_length=1)
 
 
-def to_task(item: Any) -> Task | None:
+def to_task(item: Any) -> StudioTask | None:
     """Return a task of a listing, or None if it is invalid."""
     try:
-        return Task.model_validate(item)
+        return StudioTask.model_validate(item)
     except ValidationError:
         return None

@@ -101,7 +101,7 @@ class Norm:
     """Logarithm of the characters per width, in heights of the image."""
 
     @classmethod
-    def of(cls, samples: Sequence["Sample"]) -> Self | None:
+    def of(cls, samples: Sequence["NormSample"]) -> Self | None:
         """Return the norm of images in random order; None of too few."""
         if len(samples) < FEWEST:
             return None
@@ -119,7 +119,7 @@ class Norm:
         )
 
 
-class Sample(NamedTuple):
+class NormSample(NamedTuple):
     """Values of an image, of which norms are made and which are compared with them."""
 
     reference: str
@@ -166,10 +166,10 @@ class Norms:
     @classmethod
     def of(cls, documents: Iterable[ImageDocument]) -> Self:
         """Return the norms of annotated images in random order."""
-        samples: list[Sample] = []
-        by_collection: dict[str, list[Sample]] = defaultdict(list)
+        samples: list[NormSample] = []
+        by_collection: dict[str, list[NormSample]] = defaultdict(list)
         for document in documents:
-            if (sample := Sample.of(document)) is not None:
+            if (sample := NormSample.of(document)) is not None:
                 samples.append(sample)
                 by_collection[_collection(document)].append(sample)
         norms = ((name, Norm.of(those)) for name, those in by_collection.items())
@@ -177,7 +177,7 @@ class Norms:
 
     def reasons(self, document: ImageDocument) -> list[Reason]:
         """Return why an image's annotation is suspect; nothing if it is not, or is confirmed."""
-        annotation, sample = document.annotation, Sample.of(document)
+        annotation, sample = document.annotation, NormSample.of(document)
         if annotation is None or sample is None or annotation.confirmed is not None:
             return []
         norm = self.of_collections.get(_collection(document), self.of_all)
@@ -188,11 +188,11 @@ class Norms:
 
 def similarity_of(document: ImageDocument) -> float:
     """Return the similarity of text and prediction; 1 without both."""
-    sample = Sample.of(document)
+    sample = NormSample.of(document)
     return 1.0 if sample is None else sample.similarity
 
 
-def _of_text(sample: Sample) -> Iterator[Reason]:
+def _of_text(sample: NormSample) -> Iterator[Reason]:
     text = sample.reference
     if (
         _REPLACED.search(text)
@@ -203,7 +203,7 @@ def _of_text(sample: Sample) -> Iterator[Reason]:
         yield Reason.MOJIBAKE
 
 
-def _has_lost_accents(sample: Sample) -> bool:
+def _has_lost_accents(sample: NormSample) -> bool:
     """Whether question marks stand where the model has read letters that are not ASCII."""
     text, hypothesis = sample.reference, sample.hypothesis
     is_lost = (
@@ -222,7 +222,7 @@ def _is_misread(characters: str) -> bool:
     return False
 
 
-def _compared(sample: Sample, norm: Norm) -> Iterator[Reason]:
+def _compared(sample: NormSample, norm: Norm) -> Iterator[Reason]:
     reference, hypothesis = sample.reference, sample.hypothesis
     if sample.score >= norm.confident:
         if (alike := sample.similarity) <= norm.unrelated:

@@ -12,7 +12,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
     REPREDICT_QUEUES,
     Queues,
 )
-from services.common.domain.fetcher_answers import Batch
+from services.common.domain.fetcher_answers import BatchStatus
 from services.common.domain.texts import Plural, Text
 from services.review.overview import Monitoring, Snapshot
 
@@ -272,5 +272,5 @@ def _waiting(monitoring: Monitoring, queues: Queues) -> int | None:
     return sum(known) if known else None
 
 
-def _sum(lists: Iterable[Batch], outcome: str) -> int:
+def _sum(lists: Iterable[BatchStatus], outcome: str) -> int:
     return sum(each.counts.get(outcome, 0) for each in lists)

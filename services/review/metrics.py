@@ -10,7 +10,7 @@ from services.common.domain.annotations import Outcome
 from services.common.domain.records import Quality
 from services.common.runtime.health import PATHS as HEALTH_PATHS
 from services.common.runtime.metrics import counter_at_zero
-from services.label_studio.pull import Result
+from services.label_studio.pull import PullResult
 
 STATIC_ROUTE = "/static"
 NO_ROUTE = "none"
@@ -42,7 +42,7 @@ LABEL_STUDIO_TASKS = counter_at_zero(
     "review_label_studio_tasks_total",
     "Tasks of Label Studio pulled because of a webhook, by outcome.",
     ["outcome"],
-    [(outcome,) for outcome in (*Result, *Outcome)],
+    [(outcome,) for outcome in (*PullResult, *Outcome)],
 )
 LOOP_STAGE = Gauge("review_loop_stage", "1: where docreco loop stands.", ["stage"])
 LOOP_ANNOTATIONS = Gauge(

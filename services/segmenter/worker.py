@@ -26,7 +26,7 @@ from services.common.domain.errors import (
 )
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.domain.image import FORGOTTEN
-from services.common.domain.objects import ObjectTooLargeError, StoredObject
+from services.common.domain.objects import LoadedObject, ObjectTooLargeError
 from services.common.domain.page import GroundTruth, Turn, transcript_from_metadata
 from services.common.domain.page_document import PageDocument
 from services.common.domain.page_request import PageRequest, parse_request
@@ -158,7 +158,7 @@ class Worker:
         return await self._read(event, provenance, stored, page)
 
     async def _read(
-        self, event: ObjectEvent, provenance: Provenance, stored: StoredObject, page: PageDocument
+        self, event: ObjectEvent, provenance: Provenance, stored: LoadedObject, page: PageDocument
     ) -> Code:
         """Segment a page, or render a document; refused ones are rejected with a code."""
         info = stored.info

@@ -12,11 +12,11 @@ from services.common.domain.records import How
 from services.common.domain.texts import number_of
 from services.common.domain.trained_models import CALIBRATION_MARK, Decision, Part
 from services.datasets.differences import SIGNIFICANT, Pairs, find_rises, rates
-from services.datasets.evaluation import Sample
+from services.datasets.evaluation import EvaluatedReading
 from services.datasets.quality import compare, quality_of
 from services.training.learnt import Learnt
 from services.training.lines import Line
-from services.training.measuring import MOST_LINES, Reading, read_lines
+from services.training.measuring import MOST_LINES, LineReading, read_lines
 
 CALIBRATED = 0.1
 """Calibration error that is always good enough; else it must not rise. It may for a model that
@@ -152,7 +152,7 @@ def _warnings(lines: Sequence[Line], learnt: Learnt) -> list[str]:
     return found
 
 
-def _accepted(new: Sequence[Sample], old: Sequence[Sample]) -> list[str]:
+def _accepted(new: Sequence[EvaluatedReading], old: Sequence[EvaluatedReading]) -> list[str]:
     """Warn of texts that are predictions: they flatter the model that has made them."""
     pairs = list(zip(new, old, strict=True))
     others = [pair for pair in pairs if pair[0].how != How.ACCEPTED]
@@ -169,7 +169,7 @@ def _accepted(new: Sequence[Sample], old: Sequence[Sample]) -> list[str]:
 
 
 def _grouped(
-    new: Sequence[Sample], old: Sequence[Sample], names: Sequence[Sequence[str]]
+    new: Sequence[EvaluatedReading], old: Sequence[EvaluatedReading], names: Sequence[Sequence[str]]
 ) -> dict[str, Pairs]:
     """Return the lines by name, the most lines first."""
     found = defaultdict(list)
@@ -184,10 +184,10 @@ def _part(pairs: Pairs) -> Part:
     return Part(against_cer, cer, len(pairs))
 
 
-def _sample(reading: Reading, export: str) -> Sample:
+def _sample(reading: LineReading, export: str) -> EvaluatedReading:
     line = reading.line
     words = word_errors(reference=line.text, hypothesis=reading.text)
-    return Sample(
+    return EvaluatedReading(
         image=line.name,
         host=f"{export} {line.group}".strip(),
         reference=line.text,

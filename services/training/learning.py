@@ -31,7 +31,7 @@ from services.training.lines import (
     read_export,
     sources_of,
 )
-from services.training.measuring import MOST_LINES, Reading, measure, read_lines
+from services.training.measuring import MOST_LINES, LineReading, measure, read_lines
 from services.training.registering import free_place, staged
 from services.training.trainee import Trainee, open_base
 from services.training.training import FineTuning, Plan, Progress, chosen_device
@@ -63,9 +63,9 @@ class Learned:
     """Skipped validation lines, which the base was trained on."""
     is_base_known: bool
     """Whether all is recorded that the base was trained on; else more of them may be of that."""
-    before: dict[str, list[Reading]]
+    before: dict[str, list[LineReading]]
     """By split."""
-    after: dict[str, list[Reading]]
+    after: dict[str, list[LineReading]]
 
     @property
     def has_failed(self) -> bool:
@@ -245,12 +245,12 @@ def _use_language(trainee: Trainee, lines: _Lines) -> bool:
 
 def _read(
     engine: Engine, lines: dict[str, Sequence[Line]], model: str, progress: Progress
-) -> dict[str, list[Reading]]:
+) -> dict[str, list[LineReading]]:
     progress.stage(f"measuring {model}")
     return {split: read_lines(engine, each) for split, each in lines.items() if each}
 
 
-def _change(before: Sequence[Reading], after: Sequence[Reading]) -> Change:
+def _change(before: Sequence[LineReading], after: Sequence[LineReading]) -> Change:
     pair = [Rates(**asdict(measure(readings))) for readings in (before, after)]
     return Change(before=pair[0], after=pair[1])
 
@@ -276,7 +276,7 @@ def _history(base: str) -> list[Training]:
 
 
 def _calibrated(
-    saved: LocalModel, record: ModelRecord, readings: Sequence[Reading]
+    saved: LocalModel, record: ModelRecord, readings: Sequence[LineReading]
 ) -> tuple[ModelRecord, str]:
     """Calibrate a model of the default engine on held-out lines; return its version."""
     version = f"{saved.name}@{saved.content_hash}"

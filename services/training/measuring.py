@@ -18,7 +18,7 @@ THREADS = 2
 
 
 @dataclass(frozen=True)
-class Reading:
+class LineReading:
     """A model's reading of a line."""
 
     line: Line
@@ -46,7 +46,7 @@ class Measure:
     """Mean score."""
 
 
-def read_lines(engine: Engine, lines: Sequence[Line]) -> list[Reading]:
+def read_lines(engine: Engine, lines: Sequence[Line]) -> list[LineReading]:
     """Read lines as the API would, the first ``MOST_LINES``.
 
     Raises:
@@ -60,7 +60,7 @@ def read_lines(engine: Engine, lines: Sequence[Line]) -> list[Reading]:
         )
         texts = [each for batch in readings for each in batch]
     return [
-        Reading(
+        LineReading(
             line, text, reading.score, character_errors(reference=line.text, hypothesis=text).errors
         )
         for line, reading in zip(chosen, texts, strict=True)
@@ -68,7 +68,7 @@ def read_lines(engine: Engine, lines: Sequence[Line]) -> list[Reading]:
     ]
 
 
-def measure(readings: Sequence[Reading]) -> Measure:
+def measure(readings: Sequence[LineReading]) -> Measure:
     """Return the figures of one or more lines."""
     number = len(readings)
     characters = sum(len(each.line.text) for each in readings)
@@ -80,7 +80,7 @@ def measure(readings: Sequence[Reading]) -> Measure:
     )
 
 
-def confusions(readings: Iterable[Reading]) -> Counter[tuple[str, str]]:
+def confusions(readings: Iterable[LineReading]) -> Counter[tuple[str, str]]:
     """Count confusions of characters; an empty text for a missing or superfluous one."""
     counts: Counter[tuple[str, str]] = Counter()
     for each in readings:

@@ -31,7 +31,7 @@ from app.engines.loading import PACKAGED
 from app.engines.rapid import load_model
 from services.common.domain.trained_models import EMBEDDED
 from services.training.lines import TRAIN, VALIDATION, Line
-from services.training.measuring import Reading, read_lines
+from services.training.measuring import LineReading, read_lines
 from tests.bench.suggest import lines_of
 
 MOST = 400
@@ -80,7 +80,7 @@ class Columns(NamedTuple):
     """Of the right texts."""
 
     @classmethod
-    def of(cls, readings: Sequence[Reading]) -> Self:
+    def of(cls, readings: Sequence[LineReading]) -> Self:
         """Return those of readings."""
         return cls(
             np.array([each.score for each in readings]),
@@ -92,7 +92,7 @@ class Columns(NamedTuple):
         )
 
 
-def held_out(readings: Sequence[Reading]) -> tuple[Scores, Scores]:
+def held_out(readings: Sequence[LineReading]) -> tuple[Scores, Scores]:
     """Return calibrated scores and expected accuracies, by curves of other documents."""
     scores, is_right, lengths, accuracies, *_ = Columns.of(readings)
     _, documents = np.unique([each.line.group for each in readings], return_inverse=True)
@@ -107,7 +107,9 @@ def held_out(readings: Sequence[Reading]) -> tuple[Scores, Scores]:
     return calibrated, expected
 
 
-def fitted(readings: Sequence[Reading], version: str, unseen: tuple[Scores, Scores]) -> Calibration:
+def fitted(
+    readings: Sequence[LineReading], version: str, unseen: tuple[Scores, Scores]
+) -> Calibration:
     """Fit to readings; the errors are of documents that a curve has not seen."""
     scores, is_right, lengths, accuracies, *_ = Columns.of(readings)
     return Calibration(

@@ -30,7 +30,7 @@ from services.common.domain.trained_models import EMBEDDED
 from services.datasets.suggestion import Candidate, order
 from services.training.checkpoint import CheckpointFile
 from services.training.lines import TRAIN, VALIDATION, Line
-from services.training.measuring import MOST_LINES, Reading, measure, read_lines
+from services.training.measuring import MOST_LINES, LineReading, measure, read_lines
 from services.training.trainee import Trainee, open_base
 from services.training.training import FineTuning, Plan, chosen_device
 
@@ -59,7 +59,7 @@ def _line(row: dict[str, str], content: bytes) -> Line:
     )
 
 
-def suggested(pool: Sequence[Reading], count: int, _: np.random.Generator) -> list[Line]:
+def suggested(pool: Sequence[LineReading], count: int, _: np.random.Generator) -> list[Line]:
     """Choose as ``docreco suggest``."""
     lines = {each.line.name: each.line for each in pool}
     candidates = [
@@ -69,17 +69,17 @@ def suggested(pool: Sequence[Reading], count: int, _: np.random.Generator) -> li
     return [lines[each.candidate.image] for each in order(candidates, {}, most=count)]
 
 
-def random_ones(pool: Sequence[Reading], count: int, random: np.random.Generator) -> list[Line]:
+def random_ones(pool: Sequence[LineReading], count: int, random: np.random.Generator) -> list[Line]:
     """Choose at random."""
     return [pool[number].line for number in random.permutation(len(pool))[:count]]
 
 
-def worst(pool: Sequence[Reading], count: int, _: np.random.Generator) -> list[Line]:
+def worst(pool: Sequence[LineReading], count: int, _: np.random.Generator) -> list[Line]:
     """Choose the lowest scores."""
     return [each.line for each in sorted(pool, key=lambda each: each.score)[:count]]
 
 
-CHOICES: dict[str, Callable[[Sequence[Reading], int, np.random.Generator], list[Line]]] = {
+CHOICES: dict[str, Callable[[Sequence[LineReading], int, np.random.Generator], list[Line]]] = {
     "suggested": suggested,
     "random": random_ones,
     "worst first": worst,

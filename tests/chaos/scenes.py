@@ -11,7 +11,7 @@ from services.common.adapters.synthetic_events import sequencer_at, stored_notif
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import InvalidEventError
 from services.common.domain.provenance import FETCH_ID
-from services.fetcher.batches.item_repository import ItemRepository, Result
+from services.fetcher.batches.item_repository import ItemRepository, ItemResult
 from services.fetcher.jobs import Job
 from tests.chaos.stage import PASSWORD, PATIENCE_SECONDS, Stage, without_events
 from tests.chaos.windows import Window
@@ -93,7 +93,7 @@ async def store_before_its_fetch_is_known(stage: Stage, window: Window, at: int)
     async with stage.killing(window, at=at) as killed:
         await stage.put(key, image, **{FETCH_ID: job.fetch_id})
         await killed()
-        result = Result(ItemOutcome.STORED, "stored", key=key)
+        result = ItemResult(ItemOutcome.STORED, "stored", key=key)
         assert await ItemRepository(stage.client.database.fetches).finish(job, result)
     stage.urls[key], stage.annotations[key] = job.url, str(job.annotation)
 

@@ -80,7 +80,7 @@ class Window(Enum):
     PAGE_WRITTEN = Place(
         "page of a list written, list not loaded",
         FETCHER,
-        "services.fetcher.batches.pages:Pages.add",
+        "services.fetcher.batches.pages:ListPages.add",
     )
     PAGE_PUBLISHED = Place(
         "page published, progress not noted",

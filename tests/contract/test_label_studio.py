@@ -16,7 +16,7 @@ from pydantic import HttpUrl, SecretStr
 from services.common.domain.image import ImageDocument
 from services.label_studio.answers import from_label_studio, latest
 from services.label_studio.client import LabelStudio, open_label_studio
-from services.label_studio.schemas import Task
+from services.label_studio.schemas import StudioTask
 from services.label_studio.settings import LabelStudioSettings
 from services.label_studio.tasks import LABEL_CONFIG, Address, to_task
 from services.review.label_studio import Event
@@ -156,14 +156,14 @@ async def test_personal_token_is_exchanged_as_by_the_sdk(fake: LabelStudioFake) 
 
 def test_annotations_of_label_studio_are_understood() -> None:
     (page,) = (each.answer for each in recorded("changed_tasks"))
-    first, second = (Task.model_validate(each) for each in page["tasks"])
+    first, second = (StudioTask.model_validate(each) for each in page["tasks"])
     said = latest(first)
     assert said is not None
     annotation = from_label_studio(said, "ada@example.org", "https://studio.example/1")
     assert (annotation.text, annotation.quality) == ("", "unreadable")
     assert annotation.at is not None
     assert latest(second) is None  # skipped
-    (alone,) = (Task.model_validate(each.answer) for each in recorded("task"))
+    (alone,) = (StudioTask.model_validate(each.answer) for each in recorded("task"))
     assert (alone.annotations[0].model_dump()["completed_by"]["email"]) == "ada@example.org"
 
 

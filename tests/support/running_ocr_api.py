@@ -11,7 +11,7 @@ from aiohttp import ClientResponse, ClientSession, FormData
 from prometheus_client import CollectorRegistry
 
 from app.collect import Collector, OpenStore
-from app.engines.base import Engine, Reading
+from app.engines.base import Engine, EngineReading
 from app.images import Pixels
 from app.metrics import CollectMetrics, OcrMetrics
 from app.predictor import Predictor
@@ -28,7 +28,7 @@ from tests.support.waiting import eventually
 class FakeEngine:
     """Reads always the same, when it is allowed to."""
 
-    reading: Reading = field(default_factory=lambda: Reading("read", 0.9))
+    reading: EngineReading = field(default_factory=lambda: EngineReading("read", 0.9))
     gate: threading.Event = field(default_factory=threading.Event)
     calls: int = 0
     name: str = "fake"
@@ -38,13 +38,13 @@ class FakeEngine:
     least_width: int = 1
     batches: list[list[int]] = field(default_factory=list)
 
-    def read(self, pixels: Pixels) -> Reading:
+    def read(self, pixels: Pixels) -> EngineReading:
         """Wait for ``gate`` (the warm-up, of blank images, does not) and return ``reading``."""
         if pixels.min() == 255:
             return self.reading
         return self.read_many([pixels])[0]
 
-    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+    def read_many(self, images: Sequence[Pixels]) -> list[EngineReading]:
         """Wait for ``gate`` and return ``reading`` for each; remember how wide they were."""
         self.calls += 1
         self.batches.append([pixels.shape[1] for pixels in images])

@@ -13,12 +13,12 @@ from services.common.domain.batch import RetryScope
 from services.common.domain.errors import PermanentError, UnavailableError
 from services.common.domain.fetcher_answers import (
     AS_FOUND,
-    Batch,
     BatchPage,
+    BatchStatus,
     DelayedHost,
     HostPage,
-    Item,
     ItemPage,
+    ItemStatus,
     ListRequest,
     Preview,
     Problem,
@@ -114,16 +114,18 @@ class FetcherClient:
             **body,
         )
 
-    async def batch(self, batch_id: str) -> Batch:
+    async def batch(self, batch_id: str) -> BatchStatus:
         """Return the progress of a batch."""
-        return await self._ask(Batch, f"batches/{quote(batch_id, safe='')}")
+        return await self._ask(BatchStatus, f"batches/{quote(batch_id, safe='')}")
 
     async def batches(self, cursor: str | None = None, *, limit: int) -> BatchPage:
         """Return a page of batches, newest first."""
         params = {"limit": str(limit)} | ({"cursor": cursor} if cursor else {})
         return await self._ask(BatchPage, "batches", params=params)
 
-    async def items(self, batch_id: str, *, outcome: str | None = None) -> AsyncGenerator[Item]:
+    async def items(
+        self, batch_id: str, *, outcome: str | None = None
+    ) -> AsyncGenerator[ItemStatus]:
         """Yield the items of a batch, all or those with an outcome."""
         path = f"batches/{quote(batch_id, safe='')}/items"
         params = {"limit": str(PAGE_ITEMS)} | ({"outcome": outcome} if outcome else {})

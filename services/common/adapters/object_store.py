@@ -17,7 +17,7 @@ from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from services.common.domain.errors import ObjectNotFoundError, ObjectStoreUnavailableError
-from services.common.domain.objects import ObjectInfo, ObjectTooLargeError, StoredObject
+from services.common.domain.objects import LoadedObject, ObjectInfo, ObjectTooLargeError
 from services.common.runtime.settings import S3Settings
 
 if TYPE_CHECKING:  # stubs are a development dependency
@@ -54,7 +54,7 @@ class ObjectStore:
         self.bucket = bucket
         self._write_timeout_seconds = write_timeout_seconds
 
-    async def read(self, key: str, *, max_bytes: int) -> StoredObject:
+    async def read(self, key: str, *, max_bytes: int) -> LoadedObject:
         """Read a whole object.
 
         Raises:
@@ -67,7 +67,7 @@ class ObjectStore:
                 info = _info(key, response)
                 if info.size > max_bytes:
                     raise ObjectTooLargeError(info, max_bytes)
-                return StoredObject(info, await body.read())
+                return LoadedObject(info, await body.read())
 
     async def head(self, key: str) -> ObjectInfo | None:
         """Return an object's metadata, or None if it does not exist."""

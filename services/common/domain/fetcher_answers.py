@@ -99,7 +99,7 @@ class ListRequest:
 AS_FOUND = ListRequest()
 
 
-class Batch(BaseModel):
+class BatchStatus(BaseModel):
     """Progress of a batch."""
 
     model_config = ConfigDict(extra="allow")
@@ -140,12 +140,12 @@ class Batch(BaseModel):
 class BatchPage(BaseModel):
     """Batches, newest first."""
 
-    batches: list[Batch]
+    batches: list[BatchStatus]
     next: str | None = None
     """Cursor of the next page."""
 
 
-class Item(_Labelled):
+class ItemStatus(_Labelled):
     """An item of a batch, with its outcome."""
 
     model_config = ConfigDict(extra="allow")
@@ -185,5 +185,5 @@ class HostPage(BaseModel):
 class ItemPage(BaseModel):
     """Items of a batch, in the list's order."""
 
-    items: list[Item]
+    items: list[ItemStatus]
     next: str | None = None

@@ -22,7 +22,7 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True)
-class StoredObject:
+class LoadedObject:
     """An object and its bytes, of the same version."""
 
     info: ObjectInfo

@@ -28,7 +28,7 @@ items in it, and no client waits for an item."""
 
 
 @dataclass(frozen=True)
-class Result:
+class ItemResult:
     """Result of an item; names as in its document."""
 
     outcome: ItemOutcome
@@ -123,7 +123,7 @@ class ItemRepository:
         items = {item["_id"]: typed(BatchItem, item) async for item in found}
         return [items.get(item_id) for item_id in item_ids]
 
-    async def finish(self, job: Job, result: Result, *, attempts: int = 1) -> bool:
+    async def finish(self, job: Job, result: ItemResult, *, attempts: int = 1) -> bool:
         """Record the outcome of an item; return False if it was not queued."""
         finished_at = _now()
         fields = {**result.to_fields(), "finished_at": finished_at}
@@ -260,7 +260,7 @@ def _now() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
-CANCELLED = Result(ItemOutcome.CANCELLED, "cancelled", "the batch was cancelled")
+CANCELLED = ItemResult(ItemOutcome.CANCELLED, "cancelled", "the batch was cancelled")
 
 
 def _of_group(group: Document) -> Counts:

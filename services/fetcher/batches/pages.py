@@ -45,7 +45,7 @@ PAGES_AT_ONCE = 50
 
 
 @dataclass(frozen=True)
-class Page:
+class ListPage:
     """A page of a list."""
 
     number: int
@@ -56,10 +56,10 @@ class Page:
     packed: bytes
 
 
-def to_page(number: int, items: Sequence[Item]) -> Page:
+def to_page(number: int, items: Sequence[Item]) -> ListPage:
     """Encode the items of a page, sorted by line."""
     packed = pack_rows(item.packed for item in items)
-    return Page(number, items[0].line, items[-1].line, len(items), packed)
+    return ListPage(number, items[0].line, items[-1].line, len(items), packed)
 
 
 def unpack(packed: bytes) -> list[Item]:
@@ -90,13 +90,13 @@ def mixed_by_host(items: Iterable[Item]) -> list[Item]:
     return [item for item in turns if item is not None]
 
 
-class Pages:
+class ListPages:
     """Reads and writes pages."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
 
-    async def add(self, batch_id: str, page: Page) -> None:
+    async def add(self, batch_id: str, page: ListPage) -> None:
         """Insert a page, unless it exists."""
         document: Document = {
             "_id": page_id(batch_id, page.number),
@@ -135,7 +135,7 @@ class Pages:
 class Clearing:
     """Deletes batches with an incomplete list, and its pages."""
 
-    def __init__(self, batches: BatchRepository, pages: Pages, *, kept_seconds: float) -> None:
+    def __init__(self, batches: BatchRepository, pages: ListPages, *, kept_seconds: float) -> None:
         self._batches = batches
         self._pages = pages
         self._kept = timedelta(seconds=kept_seconds)
@@ -170,7 +170,7 @@ class Counting:
     added to totals in the batch. A retry resets the totals.
     """
 
-    def __init__(self, batches: BatchRepository, items: ItemRepository, pages: Pages) -> None:
+    def __init__(self, batches: BatchRepository, items: ItemRepository, pages: ListPages) -> None:
         self._batches = batches
         self._items = items
         self._pages = pages
@@ -201,7 +201,7 @@ class Counting:
 class Expander:
     """Creates jobs from the pages of ``lists``."""
 
-    def __init__(self, pages: Pages, items: ItemRepository) -> None:
+    def __init__(self, pages: ListPages, items: ItemRepository) -> None:
         self._pages = pages
         self._items = items
 

@@ -11,7 +11,7 @@ from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.errors import PermanentError
 from services.fetcher.batches.dispatcher import LEASE_SECONDS
 from services.fetcher.batches.item_repository import CANCELLED, ItemRepository, fetch_id
-from services.fetcher.batches.pages import Counting, Expander, Pages
+from services.fetcher.batches.pages import Counting, Expander, ListPages
 from services.fetcher.batches.repository import BatchRepository
 
 
@@ -38,7 +38,7 @@ class Batches:
     """Shows, retries and cancels batches."""
 
     def __init__(
-        self, batches: BatchRepository, items: ItemRepository, pages: Pages, wake: asyncio.Event
+        self, batches: BatchRepository, items: ItemRepository, pages: ListPages, wake: asyncio.Event
     ) -> None:
         self._batches = batches
         self._items = items

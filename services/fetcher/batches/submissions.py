@@ -13,7 +13,7 @@ from services.common.domain.errors import DuplicateDocumentError, PermanentError
 from services.common.domain.provenance import DEFAULT_COLLECTION, SourceKind
 from services.common.domain.tables.report import Report
 from services.common.domain.texts import number_of
-from services.fetcher.batches.pages import Page, Pages, cut, to_page
+from services.fetcher.batches.pages import ListPage, ListPages, cut, to_page
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.rows import Item, Rejection, Row
@@ -124,7 +124,7 @@ class ListPreview:
 class Submissions:
     """Stores batches and their lists."""
 
-    def __init__(self, batches: BatchRepository, pages: Pages, wake: asyncio.Event) -> None:
+    def __init__(self, batches: BatchRepository, pages: ListPages, wake: asyncio.Event) -> None:
         self._batches = batches
         self._pages = pages
         self._wake = wake
@@ -259,7 +259,7 @@ class Submissions:
         return known if await self._batches.touch(known.id) else None
 
 
-def _pages(rows: Iterator[Row], rejections: Rejections) -> Iterator[Page]:
+def _pages(rows: Iterator[Row], rejections: Rejections) -> Iterator[ListPage]:
     """Encode valid rows, and collect rejections."""
 
     def items() -> Iterator[Item]:

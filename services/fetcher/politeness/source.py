@@ -10,7 +10,7 @@ from services.fetcher.politeness.scheduler import HostScheduler
 from services.fetcher.sources.addresses import is_submitted, split_member
 
 
-class Source(Protocol):
+class ItemSource(Protocol):
     """A source of items."""
 
     async def get(
@@ -34,7 +34,7 @@ class FileSource(Protocol):
         ...
 
 
-class Web(Source, Protocol):
+class Web(ItemSource, Protocol):
     """The source of URLs."""
 
     async def delay(self, url: str) -> float | None:

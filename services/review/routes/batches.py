@@ -11,7 +11,7 @@ from starlette.datastructures import URL, UploadFile
 
 from services.common.adapters.fetcher_api import FetcherRefusedError, FetcherUnavailableError
 from services.common.domain.batch import RetryScope
-from services.common.domain.fetcher_answers import Item, ListRequest, Rejection, Submission
+from services.common.domain.fetcher_answers import ItemStatus, ListRequest, Rejection, Submission
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.image_formats import PDF_START_BYTES, begins_as_image, is_pdf
 from services.common.domain.packing import END, tar_member
@@ -149,9 +149,9 @@ async def submit(state: StateDep, user: CurrentUser, form: VerifiedForm) -> Resp
     )
 
 
-async def _failures(state: AppState, batch_id: str) -> list[Item]:
+async def _failures(state: AppState, batch_id: str) -> list[ItemStatus]:
     """Return the first failed items of a batch."""
-    failures: list[Item] = []
+    failures: list[ItemStatus] = []
     async with aclosing(state.fetcher.items(batch_id, outcome="failed")) as found:
         async for item in found:
             failures.append(item)

@@ -12,7 +12,7 @@ from aiohttp import ClientSession, FormData
 from pydantic import SecretStr
 from typing_extensions import override
 
-from app.engines.base import Reading
+from app.engines.base import EngineReading
 from app.images import Pixels, measure
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.settings import LogSettings
@@ -26,18 +26,18 @@ class PickyEngine(FakeEngine):
     """Reads a picture's width; fails on one that is 13 pixels high, alone or in a batch."""
 
     @override
-    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+    def read_many(self, images: Sequence[Pixels]) -> list[EngineReading]:
         super().read_many(images)
         if any(pixels.shape[0] == 13 for pixels in images):
             raise ZeroDivisionError("13")
-        return [Reading(str(pixels.shape[1]), 0.9) for pixels in images]
+        return [EngineReading(str(pixels.shape[1]), 0.9) for pixels in images]
 
 
 class ForgetfulEngine(FakeEngine):
     """Answers a batch with one reading too few."""
 
     @override
-    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+    def read_many(self, images: Sequence[Pixels]) -> list[EngineReading]:
         readings = super().read_many(images)
         return readings if len(images) == 1 else readings[1:]
 

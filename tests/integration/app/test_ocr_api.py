@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import FormData
 
-from app.engines.base import Engine, Reading
+from app.engines.base import Engine, EngineReading
 from app.engines.loading import load_engine
 from tests.support.images import CORPORA, line_image, readable_images
 from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api, until
@@ -231,7 +231,7 @@ async def test_event_loop_keeps_its_pace_while_the_real_engine_reads(api: Api) -
     ],
 )
 async def test_score_is_bounded_and_counted(score: float, answered: float, is_low: bool) -> None:  # noqa: FBT001
-    engine = FakeEngine(Reading("read", score))
+    engine = FakeEngine(EngineReading("read", score))
     engine.gate.set()
     model = {"engine": "fake", "model_version": "1"}
     async with running_api(lambda: engine) as api:

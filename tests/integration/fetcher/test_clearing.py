@@ -10,7 +10,7 @@ from typing_extensions import override
 from services.common.adapters.mongo import Collection, Filter
 from services.common.domain.errors import DatabaseUnavailableError
 from services.fetcher.batches import submissions
-from services.fetcher.batches.pages import PAGE_ROWS, Clearing, Pages
+from services.fetcher.batches.pages import PAGE_ROWS, Clearing, ListPages
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.submissions import Description, ListClearedError, Submissions
 from services.fetcher.sources.lists.formats import OpenList
@@ -35,14 +35,16 @@ def rows(count: int, *, cut_off: bool = False) -> Iterator[Row]:
 @pytest.fixture
 def taken(surroundings: Surroundings) -> Submissions:
     database = surroundings.database
-    return Submissions(BatchRepository(database.batches), Pages(database.lists), asyncio.Event())
+    return Submissions(
+        BatchRepository(database.batches), ListPages(database.lists), asyncio.Event()
+    )
 
 
 @pytest.fixture
 def clearing(surroundings: Surroundings) -> Clearing:
     database = surroundings.database
     return Clearing(
-        BatchRepository(database.batches), Pages(database.lists), kept_seconds=KEPT_SECONDS
+        BatchRepository(database.batches), ListPages(database.lists), kept_seconds=KEPT_SECONDS
     )
 
 
@@ -120,7 +122,7 @@ async def test_list_whose_clearing_is_cut_off_is_not_gone_on_with_and_is_cleared
     await grow_old(surroundings)
     with pytest.raises(DatabaseUnavailableError):
         await Clearing(
-            BatchRepository(database.batches), Pages(stuck), kept_seconds=KEPT_SECONDS
+            BatchRepository(database.batches), ListPages(stuck), kept_seconds=KEPT_SECONDS
         ).clear()
 
     whole = await taken.submit(OpenList(None, rows(3)), KEYED)

@@ -41,7 +41,7 @@ from services.fetcher.images import ImageWriter
 from services.fetcher.jobs import Job
 from services.fetcher.politeness.host import HostRepository
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
-from services.fetcher.politeness.source import Source
+from services.fetcher.politeness.source import ItemSource
 from services.fetcher.sources.spool import NoSpaceError
 from services.fetcher.worker import MOST_POSTPONED, NO_SPACE_SECONDS, Worker
 from tests.support.fetcher import (
@@ -183,7 +183,7 @@ class BrokenSource:
         raise self._error or RuntimeError(f"{url} {validators} {max_bytes}")
 
 
-def make_worker(surroundings: Surroundings, source: Source) -> Worker:
+def make_worker(surroundings: Surroundings, source: ItemSource) -> Worker:
     database = surroundings.database
     items, forgotten = ItemRepository(database.fetches), Forgotten(database.forgotten)
     pages = sibling(surroundings.store, surroundings.s3.pages_bucket)

@@ -19,7 +19,7 @@ from aiohttp import web
 from services.common.domain.provenance import from_metadata
 from services.fetcher.batches import dispatcher
 from services.fetcher.batches.item_repository import ItemRepository
-from services.fetcher.batches.pages import PAGE_ROWS, Expander, Pages
+from services.fetcher.batches.pages import PAGE_ROWS, Expander, ListPages
 from services.fetcher.batches.references import FETCHES_AT_ONCE
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.sources import spool
@@ -335,7 +335,7 @@ async def test_page_published_again_after_a_crash_doubles_nothing(
     monkeypatch.setattr("services.fetcher.batches.pages.PAGE_ROWS", 50)
     database, count = surroundings.database, 55
     batches = BatchRepository(database.batches)
-    expander = Expander(Pages(database.lists), ItemRepository(database.fetches))
+    expander = Expander(ListPages(database.lists), ItemRepository(database.fetches))
     async with running_fetcher(surroundings) as api:
         # 10.0.0.1 is never connected to
         batch_id = (await submit(api, *["http://10.0.0.1/"] * count))["batch_id"]

@@ -17,8 +17,8 @@ from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, Deliver
 from services.common.domain.batch import Batch, PageProgress, RetryScope
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import DatabaseUnavailableError
-from services.fetcher.batches.item_repository import ItemRepository, Result, fetch_id
-from services.fetcher.batches.pages import Expander, Pages, to_page
+from services.fetcher.batches.item_repository import ItemRepository, ItemResult, fetch_id
+from services.fetcher.batches.pages import Expander, ListPages, to_page
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.service import Batches
 from services.fetcher.batches.submissions import Description, Submissions
@@ -36,7 +36,7 @@ from tests.support.fetcher import (
 from tests.support.waiting import eventually
 from tests.support.web import open_site, png
 
-FAILED = Result(ItemOutcome.FAILED, "timeout", is_transient=True)
+FAILED = ItemResult(ItemOutcome.FAILED, "timeout", is_transient=True)
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def items(surroundings: Surroundings) -> ItemRepository:
 
 
 @pytest.fixture
-def pages(surroundings: Surroundings) -> Pages:
-    return Pages(surroundings.database.lists)
+def pages(surroundings: Surroundings) -> ListPages:
+    return ListPages(surroundings.database.lists)
 
 
 async def published_batch(surroundings: Surroundings, count: int, **fields: Any) -> str:
@@ -54,7 +54,7 @@ async def published_batch(surroundings: Surroundings, count: int, **fields: Any)
     rows = iter([Item(line, f"http://x.test/{line}", None) for line in range(1, count + 1)])
     batches, pages = (
         BatchRepository(surroundings.database.batches),
-        Pages(surroundings.database.lists),
+        ListPages(surroundings.database.lists),
     )
     submissions = Submissions(batches, pages, asyncio.Event())
     batch_id = (await submissions.submit(OpenList(None, rows), Description("a list"))).id
@@ -116,13 +116,13 @@ async def test_batch_whose_jobs_are_lost_is_completed_by_a_retry(
 
 
 async def test_items_that_wait_to_be_published_or_are_written_down_are_left_alone(
-    items: ItemRepository, pages: Pages
+    items: ItemRepository, pages: ListPages
 ) -> None:
     listed = [Item(line, f"http://x.test/{line}", f"note {line}") for line in range(1, 6)]
     for number, rows in enumerate((listed[:1], listed[1:2], listed[2:])):
         await pages.add("b", to_page(number, rows))
     stored = Job("b/0000000003", "b", "http://x.test/3", page=2)
-    await items.finish(stored, Result(ItemOutcome.STORED, "stored"))
+    await items.finish(stored, ItemResult(ItemOutcome.STORED, "stored"))
     # of the three pages the first and the last are published, and the first is counted for good
     progress = PageProgress(next=2, count=3, counted=(0,))
     batch = Batch(id="b", created_at=datetime.now(tz=UTC), pages=progress)
@@ -174,7 +174,7 @@ class WatchedItems(ItemRepository):
 
 
 async def test_retry_counts_what_it_queues_whoever_dispatches_or_counts_in_between(
-    surroundings: Surroundings, items: ItemRepository, pages: Pages
+    surroundings: Surroundings, items: ItemRepository, pages: ListPages
 ) -> None:
     batch_id, wake = await published_batch(surroundings, 1), asyncio.Event()
     await items.finish(Job(f"{batch_id}/0000000001", batch_id, "http://x.test/1"), FAILED)

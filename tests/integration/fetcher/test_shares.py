@@ -11,8 +11,8 @@ from services.common.domain.batch import Batch
 from services.common.domain.batch_item import ItemOutcome
 from services.fetcher.batches import dispatcher as dispatching
 from services.fetcher.batches.dispatcher import THROTTLED_SECONDS, FairShare
-from services.fetcher.batches.item_repository import ItemRepository, Result, fetch_id
-from services.fetcher.batches.pages import Counting, Pages
+from services.fetcher.batches.item_repository import ItemRepository, ItemResult, fetch_id
+from services.fetcher.batches.pages import Counting, ListPages
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.submissions import Description, Submissions
 from services.fetcher.jobs import Job
@@ -20,7 +20,7 @@ from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.rows import Item
 from tests.support.fetcher import Surroundings, dispatcher_of
 
-DONE = Result(ItemOutcome.STORED, "stored")
+DONE = ItemResult(ItemOutcome.STORED, "stored")
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ async def batch_of(surroundings: Surroundings, items: int, *, published: int = 0
     rows = iter([Item(line, f"http://x.test/{line}") for line in range(1, items + 1)])
     database = surroundings.database
     submissions = Submissions(
-        BatchRepository(database.batches), Pages(database.lists), asyncio.Event()
+        BatchRepository(database.batches), ListPages(database.lists), asyncio.Event()
     )
     batch_id = (await submissions.submit(OpenList(None, rows), Description("a list"))).id
     if published:
@@ -52,7 +52,7 @@ async def test_batch_has_as_many_jobs_under_way_as_there_is_room_left(
     database, now = surroundings.database, 100.0
     items = ItemRepository(database.fetches)
     shares = FairShare(
-        Counting(BatchRepository(database.batches), items, Pages(database.lists)),
+        Counting(BatchRepository(database.batches), items, ListPages(database.lists)),
         items,
         lambda: now,
     )
@@ -77,7 +77,7 @@ async def test_items_that_are_published_anew_count_as_far_as_they_are(
     database = surroundings.database
     items = ItemRepository(database.fetches)
     shares = FairShare(
-        Counting(BatchRepository(database.batches), items, Pages(database.lists)), items
+        Counting(BatchRepository(database.batches), items, ListPages(database.lists)), items
     )
     batch_id = await batch_of(surroundings, 6, published=6)
     await items.queue(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.common.adapters.mongo import Database
-from services.fetcher.batches.pages import Pages
+from services.fetcher.batches.pages import ListPages
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.submissions import Description, IdempotencyKeyReusedError, Submissions
 from services.fetcher.sources.lists.formats import OpenList
@@ -18,7 +18,7 @@ async def test_request_that_comes_second_joins_the_first_only_with_the_same_list
     database: Database, content: str
 ) -> None:
     submissions = Submissions(
-        BatchRepository(database.batches), Pages(database.lists), asyncio.Event()
+        BatchRepository(database.batches), ListPages(database.lists), asyncio.Event()
     )
     is_read, may_end, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 

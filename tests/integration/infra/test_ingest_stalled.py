@@ -16,7 +16,13 @@ from infra.local.report import find_rows, show_outcome
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document
-from services.common.domain.fetcher_answers import AS_FOUND, Batch, Item, ListRequest, Submission
+from services.common.domain.fetcher_answers import (
+    AS_FOUND,
+    BatchStatus,
+    ItemStatus,
+    ListRequest,
+    Submission,
+)
 
 
 class DoneFetcher(FetcherClient):
@@ -40,16 +46,18 @@ class DoneFetcher(FetcherClient):
         return Submission(batch_id="b", accepted=len(self._keys))
 
     @override
-    async def batch(self, batch_id: str) -> Batch:
+    async def batch(self, batch_id: str) -> BatchStatus:
         counts = {"queued": 0, "stored": len(self._keys)}
-        return Batch(batch_id=batch_id, state="completed", counts=counts)
+        return BatchStatus(batch_id=batch_id, state="completed", counts=counts)
 
     @override
-    async def items(self, batch_id: str, *, outcome: str | None = None) -> AsyncGenerator[Item]:
+    async def items(
+        self, batch_id: str, *, outcome: str | None = None
+    ) -> AsyncGenerator[ItemStatus]:
         del batch_id, outcome
         for key in self._keys:
             url, is_page = f"http://site.test/{key}", self._is_page
-            yield Item(url=url, outcome="stored", key=key, is_page=is_page)
+            yield ItemStatus(url=url, outcome="stored", key=key, is_page=is_page)
 
 
 async def ingested(

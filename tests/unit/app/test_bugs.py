@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from typing_extensions import override
 
-from app.engines.base import Reading
+from app.engines.base import EngineReading
 from app.errors import INTERNAL_ERROR, UndecodableImageError, UnsupportedMediaTypeError
 from app.images import Pixels
 from app.metrics import OcrMetrics
@@ -26,12 +26,12 @@ class BrokenEngine:
     best_batch = 1
     least_width = 1
 
-    def read(self, pixels: Pixels) -> Reading:
+    def read(self, pixels: Pixels) -> EngineReading:
         if pixels.min() < 255:
             raise ZeroDivisionError(f"a bug at {pixels.shape}")
-        return Reading("", 0.0)
+        return EngineReading("", 0.0)
 
-    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
+    def read_many(self, images: Sequence[Pixels]) -> list[EngineReading]:
         return [self.read(pixels) for pixels in images]
 
 
@@ -39,7 +39,7 @@ class MuteEngine(BrokenEngine):
     """Answers what is no reading."""
 
     @override
-    def read(self, _: Pixels) -> Reading:
+    def read(self, _: Pixels) -> EngineReading:
         nothing: Any = None
         return nothing  # type: ignore[no-any-return]
 
@@ -48,7 +48,7 @@ class ExhaustedEngine(BrokenEngine):
     """Lets an iterator's end escape."""
 
     @override
-    def read(self, pixels: Pixels) -> Reading:
+    def read(self, pixels: Pixels) -> EngineReading:
         return super().read(pixels) if pixels.min() == 255 else next(iter(()))
 
 
@@ -62,7 +62,7 @@ class PanickingEngine(BrokenEngine):
     best_batch = 2
 
     @override
-    def read(self, pixels: Pixels) -> Reading:
+    def read(self, pixels: Pixels) -> EngineReading:
         if pixels.min() < 255:
             raise Panic
         return super().read(pixels)

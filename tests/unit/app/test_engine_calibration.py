@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.engines.base import Reading
+from app.engines.base import EngineReading
 from app.engines.calibration import (
     Calibration,
     CalibrationError,
@@ -66,16 +66,16 @@ curves = st.one_of(
 class FakeEngine:
     """Reads what it is told."""
 
-    readings: tuple[Reading, ...] = (Reading("one", 0.9), Reading("", 0.0))
+    readings: tuple[EngineReading, ...] = (EngineReading("one", 0.9), EngineReading("", 0.0))
     name: str = "fake"
     model_version: str = "fake-1"
     best_batch: int = 8
     least_width: int = 320
 
-    def read(self, _: Pixels) -> Reading:
+    def read(self, _: Pixels) -> EngineReading:
         return self.readings[0]
 
-    def read_many(self, _: object) -> list[Reading]:
+    def read_many(self, _: object) -> list[EngineReading]:
         return [*self.readings]
 
 
@@ -116,7 +116,7 @@ def test_score_becomes_a_probability_and_the_version_names_the_file(tmp_path: Pa
     assert halved.text == "one"
     assert halved.score == pytest.approx(0.75)  # logit(0.9) / 2
     assert halved.expected_cer == pytest.approx(1 / (1 + 9 * math.e))
-    assert engine.read_many([LINE, LINE]) == [halved, Reading("", 0)]
+    assert engine.read_many([LINE, LINE]) == [halved, EngineReading("", 0)]
 
 
 def test_isotonic_curve_is_straight_between_its_points(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rapidocr import RapidOCR
 
 from app.engines import rapid, runtimes, weights
 from app.engines.alphabet import is_allowed
-from app.engines.base import Reading
+from app.engines.base import EngineReading
 from app.engines.lines import to_reading
 from app.engines.rapid import RapidEngine
 from app.engines.runtimes import UnavailablePrecisionError, declared_flags, open_onnxruntime
@@ -56,11 +56,11 @@ def load() -> Load:
     return loaded
 
 
-def read_all(engine: RapidEngine) -> list[Reading]:
+def read_all(engine: RapidEngine) -> list[EngineReading]:
     return engine.read_many([pixels for pixels, _ in sample_lines()])
 
 
-def error_rate(readings: list[Reading]) -> float:
+def error_rate(readings: list[EngineReading]) -> float:
     counts = [
         character_errors(reference=right, hypothesis=reading.text)
         for reading, (_, right) in zip(readings, sample_lines(), strict=True)
@@ -69,7 +69,7 @@ def error_rate(readings: list[Reading]) -> float:
 
 
 @pytest.fixture(scope="module")
-def own() -> Callable[[Pixels], Reading]:
+def own() -> Callable[[Pixels], EngineReading]:
     """Return how rapidocr itself reads."""
     folder = find_spec("rapidocr")
     assert folder is not None
@@ -85,15 +85,15 @@ def own() -> Callable[[Pixels], Reading]:
         }
     )
 
-    def read(pixels: Pixels) -> Reading:
+    def read(pixels: Pixels) -> EngineReading:
         result: Any = reader(np.ascontiguousarray(pixels[:, :, ::-1]))
-        return Reading(result.txts[0], result.scores[0])
+        return EngineReading(result.txts[0], result.scores[0])
 
     return read
 
 
 def test_whole_model_reads_what_rapidocr_reads(
-    load: Load, own: Callable[[Pixels], Reading]
+    load: Load, own: Callable[[Pixels], EngineReading]
 ) -> None:
     low = [pixels for pixels, _ in sample_lines() if pixels.shape[0] < 96]
     lines = [decode(line_image(text), max_pixels=MAX_PIXELS).pixels for text in ("a", "1789 été")]

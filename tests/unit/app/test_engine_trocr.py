@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.engines.base import Reading
+from app.engines.base import EngineReading
 from app.images import Pixels, decode
 from infra.local.ports import pick_free_ports
 from tests.support.images import line_image
@@ -53,7 +53,7 @@ def images() -> list[Pixels]:
     return [decode(line_image(text), max_pixels=1_000_000).pixels for text in TEXTS]
 
 
-def assert_same(some: list[Reading], others: list[Reading]) -> None:
+def assert_same(some: list[EngineReading], others: list[EngineReading]) -> None:
     assert [each.text for each in some] == [each.text for each in others]
     for one, other in zip(some, others, strict=True):
         assert one.score == pytest.approx(other.score, abs=NEAR)

@@ -7,15 +7,15 @@ import pytest
 
 import app.queueing
 from app.errors import OverloadedError
-from app.queueing import Job, WorkQueue
+from app.queueing import ReadJob, WorkQueue
 
 
 def queue(*, threads: int = 1, max_waiting: int = 100, max_wait_seconds: float = 1.0) -> WorkQueue:
     return WorkQueue(threads=threads, max_waiting=max_waiting, max_wait_seconds=max_wait_seconds)
 
 
-def job(width: int = 320, height: int = 48) -> Job:
-    return Job(b"", width, height)
+def job(width: int = 320, height: int = 48) -> ReadJob:
+    return ReadJob(b"", width, height)
 
 
 def test_images_of_similar_width_are_read_together_and_the_first_never_waits_for_another() -> None:
@@ -48,7 +48,7 @@ def test_one_image_a_call_where_a_batch_gains_nothing(monkeypatch: pytest.Monkey
 def test_a_batch_takes_in_what_comes_while_its_first_image_waits() -> None:
     waiting = queue()
     waiting.set_up(batch_size=2, seconds_per_pixel=0)
-    taken: list[list[Job]] = []
+    taken: list[list[ReadJob]] = []
     thread = threading.Thread(target=lambda: taken.append(waiting.take()))
     thread.start()
     first, second = job(), job()
@@ -179,14 +179,14 @@ def test_a_line_counts_by_what_the_engine_reads_not_by_its_file() -> None:
 
 
 def test_a_narrow_line_counts_as_what_the_engine_pads_it_to() -> None:
-    assert Job(b"", 64, 48, least_width=320).line_width == job(320).line_width
-    assert Job(b"", 640, 48, least_width=320).line_width == job(640).line_width
+    assert ReadJob(b"", 64, 48, least_width=320).line_width == job(320).line_width
+    assert ReadJob(b"", 640, 48, least_width=320).line_width == job(640).line_width
 
 
 def test_closing_lets_every_thread_end_and_cancels_what_waits() -> None:
     waiting = queue()
     waiting.set_up(batch_size=4, seconds_per_pixel=0)
-    ended: list[list[Job]] = []
+    ended: list[list[ReadJob]] = []
     threads = [threading.Thread(target=lambda: ended.append(waiting.take())) for _ in range(3)]
     for thread in threads:
         thread.start()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.engines.base import Reading
+from app.engines.base import EngineReading
 from app.engines.calibration import Calibration, Temperature
 from app.engines.loading import load_engine, load_fallback, wanted_model
 from app.engines.model_record import ModelRecord, read_record, write_record
@@ -288,11 +288,13 @@ class ScriptedEngine:
         self._score = score
         self.model_version = "1+cal-01234567"
 
-    def read(self, pixels: Pixels) -> Reading:
+    def read(self, pixels: Pixels) -> EngineReading:
         return self.read_many([pixels])[0]
 
-    def read_many(self, images: Sequence[Pixels]) -> list[Reading]:
-        return [Reading(text, self._score) for text, _ in zip(self._texts, images, strict=True)]
+    def read_many(self, images: Sequence[Pixels]) -> list[EngineReading]:
+        return [
+            EngineReading(text, self._score) for text, _ in zip(self._texts, images, strict=True)
+        ]
 
 
 @pytest.mark.parametrize(

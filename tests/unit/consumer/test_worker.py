@@ -25,7 +25,7 @@ from services.common.domain.errors import (
     PredictionRefusedError,
 )
 from services.common.domain.image import ImageDocument
-from services.common.domain.objects import ObjectInfo, ObjectTooLargeError, StoredObject
+from services.common.domain.objects import LoadedObject, ObjectInfo, ObjectTooLargeError
 from services.common.domain.provenance import Provenance, to_metadata, to_source
 from services.common.domain.records import Annotation
 from services.consumer.ocr_client import OcrAnswer
@@ -65,12 +65,12 @@ class Store:
         etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
         return ObjectInfo("a.png", etag, len(content), NOW, "image/png", metadata or {})
 
-    async def read(self, key: str, *, max_bytes: int) -> StoredObject:
+    async def read(self, key: str, *, max_bytes: int) -> LoadedObject:
         if key not in self.contents:
             raise ObjectNotFoundError(self.bucket, key)
         if len(self.contents[key]) > max_bytes:
             raise ObjectTooLargeError(self.info(), max_bytes)
-        return StoredObject(self.info(), self.contents[key])
+        return LoadedObject(self.info(), self.contents[key])
 
 
 class OcrApi:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Source
 from services.datasets.copies import provenance_of
-from services.datasets.evaluation import Part
+from services.datasets.evaluation import SplitPart
 from services.datasets.grouping import GROUPINGS, Splitting, source_group
 from services.datasets.manifest import Format, Query, Record
 from services.datasets.selection import to_record
@@ -113,7 +113,7 @@ def test_sources_that_an_export_is_limited_to_decide_first() -> None:
     assert (record.split, record.group, record.hosts[0]) == ("test", "gb", "b.example")
     assert record.split_groups == ["group:gb", "group:ga"]
     assert limited("source").groups(copies) == ["host:b.example"]
-    assert Part(limited("group"), "test").has(copies)
+    assert SplitPart(limited("group"), "test").has(copies)
     assert rule(use_given=True).place(copies) == "train"
 
 

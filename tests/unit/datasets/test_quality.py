@@ -8,7 +8,7 @@ import pytest
 from services.cli.evaluate_page import evaluation_page
 from services.common.domain.accuracy import character_errors, word_errors
 from services.common.domain.records import Prediction
-from services.datasets.evaluation import Reading, Sample, stored_reading
+from services.datasets.evaluation import EvaluatedReading, ModelReading, stored_reading
 from services.datasets.quality import compare, quality_of
 from services.quality.estimates import Estimate, share
 from services.quality.tally import Tally, add_to_each, length_of
@@ -18,14 +18,14 @@ from tests.support.datasets import prediction
 
 def sample(
     reference: str, hypothesis: str, *, score: float = 0.9, host: str = "a.example"
-) -> Sample:
+) -> EvaluatedReading:
     texts = (reference, hypothesis)
     wrong_words, words = word_errors(reference=reference, hypothesis=hypothesis)
     errors = character_errors(reference=reference, hypothesis=hypothesis).errors
-    return Sample(f"raw/{reference}", host, *texts, score, errors, wrong_words, words)
+    return EvaluatedReading(f"raw/{reference}", host, *texts, score, errors, wrong_words, words)
 
 
-def samples(count: int, *, wrong: float, seed: int) -> list[Sample]:
+def samples(count: int, *, wrong: float, seed: int) -> list[EvaluatedReading]:
     """Return as many, of which about a share has one wrong character of eight."""
     draw = random.Random(seed)  # noqa: S311
     return [
@@ -166,8 +166,8 @@ def test_stored_reading_is_the_last_of_its_version() -> None:
         prediction=prediction("now", version="2"),
         history=[prediction("first", version="1"), prediction("later", version="1")],
     )
-    assert stored_reading(document, None) == Reading("now", 0.95, "2")
-    assert stored_reading(document, "1") == Reading("later", 0.95, "1")
+    assert stored_reading(document, None) == ModelReading("now", 0.95, "2")
+    assert stored_reading(document, "1") == ModelReading("later", 0.95, "1")
     assert stored_reading(document, "3") is None
 
 

@@ -29,7 +29,7 @@ need_trocr()
 
 import torch  # noqa: E402  of the extra
 
-from app.engines.base import Reading  # noqa: E402  after what skips
+from app.engines.base import EngineReading  # noqa: E402  after what skips
 from app.engines.loading import load_engine  # noqa: E402
 from services.training import learning, measuring  # noqa: E402
 from services.training.averaging import Average  # noqa: E402
@@ -92,7 +92,7 @@ class FakeTrainee:
     def engine(self) -> Any:
         text = self.expecting if self.expected else self.plain
         return SimpleNamespace(
-            best_batch=1, read_many=lambda images: [Reading(text, 1.0) for _ in images]
+            best_batch=1, read_many=lambda images: [EngineReading(text, 1.0) for _ in images]
         )
 
 

@@ -9,8 +9,8 @@ from services.common.domain.ground_truth.elements import Dialect, Element
 from services.common.domain.ground_truth.transcript import (
     Draft,
     Place,
-    Reading,
     TextLine,
+    TranscribedText,
     Transcript,
     joined,
     number,
@@ -122,17 +122,17 @@ def _baseline(line: Element) -> Place | None:
     return None if left is None or not width else (left, level, left + width, level)
 
 
-def _reading(line: Element) -> Reading | None:
+def _reading(line: Element) -> TranscribedText | None:
     """Return the text of a line: its strings as shown on the image, with a hyphen at its end.
 
     Many writers omit the ``SP`` between two ``String``, which are separate words nevertheless.
     ``SUBS_CONTENT``, the whole of a hyphenated word, is not shown.
     """
-    parts: list[Reading] = []
+    parts: list[TranscribedText] = []
     for child in line.children:
         if child.name == "String" and (text := child.get("CONTENT")).strip():
             confidence = number(child.get("WC"))
-            parts.append(Reading(text, 1.0 if confidence is None else confidence))
+            parts.append(TranscribedText(text, 1.0 if confidence is None else confidence))
         elif child.name == "HYP" and parts:
             hyphen = child.get("CONTENT").replace(_SOFT_HYPHEN, "-") or "-"
             parts[-1] = parts[-1]._replace(text=parts[-1].text.rstrip() + hyphen)

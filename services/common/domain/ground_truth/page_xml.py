@@ -10,8 +10,8 @@ from services.common.domain.ground_truth.elements import Dialect, Element
 from services.common.domain.ground_truth.transcript import (
     Draft,
     Place,
-    Reading,
     TextLine,
+    TranscribedText,
     Transcript,
     joined,
     number,
@@ -108,7 +108,7 @@ def _points_of(element: Element, name: str, *, least: int) -> Place | None:
     return points(found.get("points") or each, least=least)
 
 
-def _reading(element: Element) -> Reading | None:
+def _reading(element: Element) -> TranscribedText | None:
     """Return the text of a line or a word: of several texts the one with the lowest index.
 
     Of equal indexes the one with the higher confidence; of equal ones none.
@@ -124,7 +124,7 @@ def _reading(element: Element) -> Reading | None:
     others = [each for each in texts if each[2] != text]
     is_tie = any(each[:2] == (index, doubt) for each in others)
     code = "readings_disagree" if is_tie else "several_readings" if others else ""
-    return Reading(text, -doubt, code)
+    return TranscribedText(text, -doubt, code)
 
 
 def _confidence(text: Element) -> float:

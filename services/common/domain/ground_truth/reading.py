@@ -6,7 +6,12 @@ from itertools import pairwise
 from services.common.domain.ground_truth.alto import Alto
 from services.common.domain.ground_truth.elements import GroundTruthError, walk
 from services.common.domain.ground_truth.page_xml import PageXml
-from services.common.domain.ground_truth.transcript import Place, Problem, TextLine, Transcript
+from services.common.domain.ground_truth.transcript import (
+    Place,
+    TextLine,
+    Transcript,
+    TranscriptIssue,
+)
 from services.common.domain.page import line_id
 
 MIN_SIDE = 4
@@ -50,7 +55,7 @@ def placed(transcript: Transcript, width: int, height: int) -> Transcript:
         if min(_extent(polygon)) < MIN_SIDE:
             where = " x ".join(f"{side:g}" for side in _extent(polygon))
             problems.append(
-                Problem("line_too_small", line.id, f"{where} pixels of it are on the page")
+                TranscriptIssue("line_too_small", line.id, f"{where} pixels of it are on the page")
             )
         elif place in lines:
             problems.append(_repeated(lines, place, line))
@@ -64,7 +69,7 @@ def placed(transcript: Transcript, width: int, height: int) -> Transcript:
             lines[place] = replace(line, text=text, polygon=polygon, baseline=baseline)
     if scales != (1.0, 1.0):
         detail = f"from {transcript.width:g} x {transcript.height:g} to {width} x {height}"
-        problems.append(Problem("scaled", "", detail))
+        problems.append(TranscriptIssue("scaled", "", detail))
     return replace(
         transcript,
         width=width,
@@ -103,11 +108,11 @@ def _on_page(place: Place, width: int, height: int) -> Place:
     return tuple(min(max(value, 0), sides[at % 2]) for at, value in enumerate(place))
 
 
-def _clipped(line: TextLine, share: float) -> Problem:
+def _clipped(line: TextLine, share: float) -> TranscriptIssue:
     """Report a line that is partly outside; its text is not used if too much of it is."""
     if share >= MIN_ON_PAGE:
-        return Problem("line_clipped", line.id, "partly outside of the page")
-    return Problem("line_off_page", line.id, f"only {share:.0%} of it is on the page")
+        return TranscriptIssue("line_clipped", line.id, "partly outside of the page")
+    return TranscriptIssue("line_off_page", line.id, f"only {share:.0%} of it is on the page")
 
 
 def _share_on_page(place: Place, width: int, height: int) -> float:
@@ -146,10 +151,12 @@ def _extent(place: Place) -> tuple[float, float]:
     return max(across) - min(across), max(down) - min(down)
 
 
-def _repeated(lines: dict[str, TextLine], place: str, line: TextLine) -> Problem:
+def _repeated(lines: dict[str, TextLine], place: str, line: TextLine) -> TranscriptIssue:
     """Report a line at the place of another; of differing texts neither is used."""
     first = lines[place]
     if first.text == line.text:
-        return Problem("duplicate_line", line.id, f"it is line {first.id!r} once more")
+        return TranscriptIssue("duplicate_line", line.id, f"it is line {first.id!r} once more")
     lines[place] = replace(first, text=None)
-    return Problem("texts_disagree", line.id, f"line {first.id!r} has the same place, another text")
+    return TranscriptIssue(
+        "texts_disagree", line.id, f"line {first.id!r} has the same place, another text"
+    )

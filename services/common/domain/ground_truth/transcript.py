@@ -22,7 +22,7 @@ Place = tuple[float, ...]
 """``x, y`` of each point, one after the other."""
 
 
-class Problem(NamedTuple):
+class TranscriptIssue(NamedTuple):
     """An issue and its location."""
 
     code: str
@@ -31,7 +31,7 @@ class Problem(NamedTuple):
     detail: str
 
 
-class Reading(NamedTuple):
+class TranscribedText(NamedTuple):
     """A text and its confidence."""
 
     text: str
@@ -68,7 +68,7 @@ class Transcript:
     height: float
     lines: tuple[TextLine, ...]
     """In reading order."""
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[TranscriptIssue, ...] = ()
     is_pixels: bool = True
     """Whether units are pixels, according to the file."""
 
@@ -82,7 +82,7 @@ class Draft:
     height: float = 0
     pages: int = 0
     ordered: list[tuple[tuple[float, ...], TextLine]] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[TranscriptIssue] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
 
     def begin_page(self, width: str, height: str) -> None:
@@ -122,9 +122,9 @@ class Draft:
 
     def note(self, code: str, line: str, detail: str) -> None:
         """Add an issue."""
-        self.problems.append(Problem(code, line, detail))
+        self.problems.append(TranscriptIssue(code, line, detail))
 
-    def text_of(self, reading: Reading | None, line: str) -> str | None:
+    def text_of(self, reading: TranscribedText | None, line: str) -> str | None:
         """Return the text of a line, or None if it is missing or uncertain; add an issue."""
         if reading is None or not reading.text.strip():
             self.note("line_without_text", line, "nothing is transcribed")
@@ -144,14 +144,14 @@ class Draft:
         return Transcript(kind, self.image, self.width, self.height, lines, problems, is_pixels)
 
 
-def joined(parts: Sequence[Reading]) -> Reading | None:
+def joined(parts: Sequence[TranscribedText]) -> TranscribedText | None:
     """Return the text of a line of separate words, with the lowest confidence."""
     if not parts:
         return None
     codes = [each.code for each in parts if each.code]
     code = next((each for each in codes if each != "several_readings"), "".join(codes[:1]))
     text = " ".join(each.text for each in parts)
-    return Reading(text, min(each.confidence for each in parts), code)
+    return TranscribedText(text, min(each.confidence for each in parts), code)
 
 
 def number(text: str) -> float | None:

@@ -26,8 +26,8 @@ _LOST = frozenset({"line_without_polygon", "line_too_small"})
 """Problems of lines without image."""
 
 
-class Pages:
-    """Pages of an archive and their lines."""
+class TranscribedPages:
+    """TranscribedPages of an archive and their lines."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from services.fetcher.sources.archives.members import (
     checked,
     refusal,
 )
-from services.fetcher.sources.archives.pages import SUFFIX, Pages
+from services.fetcher.sources.archives.pages import SUFFIX, TranscribedPages
 from services.fetcher.sources.lists.rows import Rejection, Row, check_annotation, reject
 
 _BEGINNING_BYTES = 1024
@@ -65,7 +65,7 @@ def archive_rows(
     images = [name for name in taken if not _is_left_over(name) and _may_be_image(archive, name)]
     report, options = report or Report(), options or ReadingOptions()
     transcripts = [name for name in taken if _is_transcript(name)]
-    pages = Pages(archive, transcripts, images, report, takes_others=options.pages)
+    pages = TranscribedPages(archive, transcripts, images, report, takes_others=options.pages)
     if options.pages:
         images += [name for name in taken if _is_document(archive, name)]
     texts = [name for name in taken if may_annotate(name)]
