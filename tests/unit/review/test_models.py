@@ -74,9 +74,9 @@ def test_record_that_is_too_large_is_named_and_the_others_are_shown(models: Path
 
 
 def test_loop_waits_works_and_waits_for_a_person(models: Path) -> None:
-    begin(models, 50, new=200)
+    begin(models, 50, new=200, epochs=10)
     stages = [read_models(models).stage]
-    begun = begin(models, 200, new=200)
+    begun = begin(models, 200, new=200, epochs=10)
     assert begun.round is not None
     for step in STEPS:
         stages.append(read_models(models).stage)
@@ -92,7 +92,7 @@ def test_loop_waits_works_and_waits_for_a_person(models: Path) -> None:
 
 
 def test_loop_that_could_not_decide_waits_for_annotations(models: Path) -> None:
-    begun = begin(models, 200, new=200)
+    begun = begin(models, 200, new=200, epochs=10)
     assert begun.round is not None
     begun.round.undecided = "too few lines"
     (models / LOOP).write_text(begun.model_dump_json())
@@ -106,7 +106,7 @@ def test_loop_that_could_not_decide_waits_for_annotations(models: Path) -> None:
 
 
 async def test_metrics_say_where_the_loop_stands(models: Path) -> None:
-    begin(models, 50, new=200)
+    begin(models, 50, new=200, epochs=10)
     stop = asyncio.Event()
     asyncio.get_running_loop().call_soon(stop.set)
 
