@@ -25,6 +25,7 @@ from tenacity import (
 from app.metrics import CollectMetrics
 from services.common.domain.errors import ObjectStoreUnavailableError
 from services.common.domain.image_formats import ImageFormat, sniff
+from services.common.domain.keys import collected_key
 from services.common.domain.provenance import Provenance, to_metadata
 
 log = structlog.stdlib.get_logger(__name__)
@@ -156,7 +157,8 @@ class Collector:
         if image_format is None:
             self._drop("not_an_image")
             return
-        key, metadata = f"api/{digest}.{image_format.extension}", to_metadata(seen.provenance)
+        key = collected_key(digest, image_format.extension)
+        metadata = to_metadata(seen.provenance)
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(ObjectStoreUnavailableError),
             wait=self._pause,

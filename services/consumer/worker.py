@@ -32,8 +32,8 @@ from services.common.domain.events import (
     parse_notification,
 )
 from services.common.domain.image import FORGOTTEN, Decision, ImageDocument
+from services.common.domain.keys import FETCHED, LINES
 from services.common.domain.objects import ObjectInfo, ObjectTooLargeError
-from services.common.domain.page import LINES
 from services.common.domain.provenance import MOST_SOURCES, Provenance
 from services.common.domain.records import Prediction, Rejection
 from services.consumer import documents
@@ -51,7 +51,7 @@ from services.consumer.ocr_client import Recogniser
 log = structlog.stdlib.get_logger(__name__)
 
 
-FETCHED_PREFIXES = ("fetched/", LINES)
+FETCHED_PREFIXES = (FETCHED, LINES)
 """Prefixes of the fetcher's keys, which end in the image's hash, or in a line's place."""
 FORGOTTEN_DETAIL = (
     "this image is forgotten, so it was deleted again; "

@@ -17,7 +17,7 @@ from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.adapters.synthetic_events import ORIGIN_HEADER, removed_notification
 from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.image_filter import ImageFilter
-from services.common.domain.page import lines_prefix
+from services.common.domain.keys import lines_prefix
 from services.common.domain.page_document import PageDocument
 from services.common.domain.provenance import from_metadata, to_source
 from services.common.download.urls import spellings

@@ -22,6 +22,7 @@ from services.common.adapters.synthetic_events import ORIGIN_HEADER, removed_not
 from services.common.domain.errors import ObjectNotFoundError, PermanentError
 from services.common.domain.image import Decision, ImageDocument
 from services.common.domain.image_filter import PRESENT, ImageFilter
+from services.common.domain.keys import image_prefixes
 from services.common.domain.normal_form import TRAINABLE, to_normal_file
 from services.common.domain.objects import ObjectTooLargeError
 from services.common.domain.redaction import REDACTED, beginning, may_be_kept_as
@@ -104,8 +105,8 @@ async def _unread_copies(
     Their keys name the hash, but are untrusted, so the bytes are read.
     """
     for digest in sorted(hashes):
-        for prefix in (f"fetched/{digest[:2]}/", "api/", "uploads/"):
-            async for info in store.list(f"{prefix}{digest}"):
+        for prefix in image_prefixes(digest):
+            async for info in store.list(prefix):
                 if info.key in known or info.size > MOST_BYTES_READ:
                     continue
                 target = await to_target(store, database, info.key)

@@ -11,6 +11,7 @@ from services.common.adapters.object_store import ObjectStore
 from services.common.domain.batch_item import BatchItem
 from services.common.domain.image import FORGOTTEN
 from services.common.domain.image_formats import BY_EXTENSION, ImageFormat, sniff, sniff_page
+from services.common.domain.keys import fetched_key
 from services.common.domain.page import GroundTruth, PageOfLine, transcript_to_metadata
 from services.common.domain.provenance import FETCH_ID, Provenance, to_metadata
 from services.common.download.client import Download
@@ -60,7 +61,7 @@ class Image:
         """
         if self.line is not None:
             return self.line.key
-        return f"fetched/{self.sha256[:2]}/{self.sha256}.{self.format.extension}"
+        return fetched_key(self.sha256, self.format.extension)
 
 
 async def to_image(download: Download, *, is_page: bool = False) -> Image:

@@ -5,6 +5,7 @@ from functools import reduce
 from typing import Any
 
 from services.common.domain.image import ImageDocument
+from services.common.domain.keys import FETCHED
 from services.common.domain.provenance import (
     DEFAULT_COLLECTION,
     FETCHED_KINDS,
@@ -30,7 +31,7 @@ OUTDATED_IMAGE: Fields = {
         {"sources_count": {"$exists": False}},
         {"sources.fetched_at": {"$exists": True}},
         {"sources": {"$elemMatch": {"kind": {"$in": [*FETCHED_KINDS]}, "collection": None}}},
-        {"sources.kind": {"$exists": False}, "key": {"$not": {"$regex": "^fetched/"}}},
+        {"sources.kind": {"$exists": False}, "key": {"$not": {"$regex": f"^{FETCHED}"}}},
         {"annotation.by": {"$regex": "^batch:"}, "annotation.how": {"$exists": False}},
     ]
 }

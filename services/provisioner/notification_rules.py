@@ -10,16 +10,17 @@ See docs/decisions/0048-notification-targets.md.
 
 from collections.abc import Iterator
 
+from services.common.domain.keys import FETCHED, fetched_key
+
 MOST_TARGETS = 8
-FETCHED = "fetched/"
 HEX = "0123456789abcdef"
 LETTERS = "".join(map(chr, range(0x20, 0x7F)))
 """Printable ASCII."""
 NOT_LITERAL = "*?\\"
 """Bytes that a rule can't name."""
-DOT = len(FETCHED) + len("ab/") + 64
+DOT = fetched_key("0" * 64, "png").index(".")
 """Place of the dot in the key of a fetched image, whose other places are a hash."""
-SLASH = len(FETCHED) + len("ab")
+SLASH = fetched_key("0" * 64, "png").rindex("/")
 MARKS = "./"
 """Bytes that a long key has somewhere in its first places, where a fetched one has a hash."""
 

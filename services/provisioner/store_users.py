@@ -13,13 +13,11 @@ from minio.credentials.providers import StaticProvider
 from minio.error import MinioAdminException
 
 from services.common.domain.errors import ObjectStoreUnavailableError
-from services.common.domain.page import GIVEN, LINES, RENDERED
+from services.common.domain.keys import COLLECTED, FETCHED, GIVEN, LINES, RENDERED
 from services.common.runtime.settings import S3Settings
 from services.provisioner.settings import UsersSettings
 
 ALREADY_ATTACHED = "PolicyChangeAlreadyApplied"
-FETCHED = "fetched/*"
-COLLECTED = "api/*"
 
 
 def policies(bucket: str, submitted: str, pages: str) -> dict[str, dict[str, Any]]:
@@ -36,10 +34,10 @@ def policies(bucket: str, submitted: str, pages: str) -> dict[str, dict[str, Any
     """
     all_pages = f"arn:aws:s3:::{pages}/*"
     everything = f"arn:aws:s3:::{bucket}/*"
-    fetched = f"arn:aws:s3:::{bucket}/{FETCHED}"
+    fetched = f"arn:aws:s3:::{bucket}/{FETCHED}*"
     lines = f"arn:aws:s3:::{bucket}/{LINES}*"
-    collected = f"arn:aws:s3:::{bucket}/{COLLECTED}"
-    of_pages = [f"arn:aws:s3:::{pages}/{prefix}" for prefix in (FETCHED, f"{GIVEN}*")]
+    collected = f"arn:aws:s3:::{bucket}/{COLLECTED}*"
+    of_pages = [f"arn:aws:s3:::{pages}/{prefix}*" for prefix in (FETCHED, GIVEN)]
     deleting = ["s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion"]
     listing_versions = (["s3:ListBucketVersions"], f"arn:aws:s3:::{bucket}")
     return {

@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from services.common.adapters.synthetic_events import time_of
 from services.common.domain.image import ImageDocument
+from services.common.domain.keys import FETCHED, LINES
 from services.common.domain.objects import ObjectInfo
-from services.common.domain.page import LINES
 from services.common.domain.page_document import PageDocument
-from services.common.domain.provenance import FETCHED
 
 Document = ImageDocument | PageDocument
 

@@ -22,8 +22,7 @@ from minio.signer import presign_v4
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
 from services.common.domain.errors import ObjectStoreUnavailableError, PipelineError
-from services.common.domain.page import LINES
-from services.common.domain.provenance import COLLECTED, FETCHED
+from services.common.domain.keys import COLLECTED, FETCHED, LINES
 from services.common.runtime.settings import AmqpSettings, S3Settings
 
 log = structlog.stdlib.get_logger(__name__)

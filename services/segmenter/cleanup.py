@@ -5,7 +5,7 @@ from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.page_repository import PageFilter, PageRepository
 from services.common.domain.events import ObjectEvent
 from services.common.domain.image import FORGOTTEN
-from services.common.domain.page import RENDERED
+from services.common.domain.keys import RENDERED
 from services.common.domain.page_document import PageDocument
 from services.segmenter.documents import Code, PageBytes
 from services.segmenter.line_store import LineStore

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Sequence
 
-from services.common.domain.page import Line, line_id, line_key
+from services.common.domain.keys import line_key
+from services.common.domain.page import Line, line_id
 from services.common.domain.page_request import Conflict, Cut, replaced_lines
 from services.segmenter.merging import Merged, Place, in_order
 

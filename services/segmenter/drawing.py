@@ -10,7 +10,8 @@ from services.common.adapters.page_repository import PageFilter, PageRepository
 from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.events import ObjectEvent
 from services.common.domain.image import FORGOTTEN
-from services.common.domain.page import Line, page_hash
+from services.common.domain.keys import page_hash
+from services.common.domain.page import Line
 from services.common.domain.page_document import PageDocument
 from services.common.domain.page_request import Cut
 from services.common.domain.provenance import Provenance

@@ -8,7 +8,8 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.events import ObjectEvent
 from services.common.domain.image_filter import ImageFilter
-from services.common.domain.page import GIVEN, LINES, Line, lines_prefix
+from services.common.domain.keys import GIVEN, lines_prefix, page_hash
+from services.common.domain.page import Line
 from services.common.domain.provenance import Provenance, from_metadata
 from services.segmenter.pictures import Picture, cut_lines
 from services.segmenter.provenance import line_metadata
@@ -110,8 +111,7 @@ class LineStore:
         """Return the hashes of the bytes of a page whose lines have documents."""
         where = ImageFilter(pages=frozenset({page_id}))
         found = self._images.find(where, fields={"key": 1})
-        keys = [image.key async for image in found if image.key.startswith(LINES)]
-        return {key.split("/")[2] for key in keys if key.count("/") > 2}
+        return {sha256 async for image in found if (sha256 := page_hash(image.key)) is not None}
 
     async def are_annotated(self, keys: Sequence[str]) -> bool:
         """Return whether any of the lines with these keys has an annotation, or had one."""

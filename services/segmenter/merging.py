@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from services.common.domain.keys import line_key
 from services.common.domain.overlap import (
     SAME,
     are_alike,
@@ -21,7 +22,7 @@ from services.common.domain.overlap import (
     is_same_place,
     is_same_text,
 )
-from services.common.domain.page import Line, Mark, Quad, Turn, line_id, line_key
+from services.common.domain.page import Line, Mark, Quad, Turn, line_id
 from services.common.domain.page_document import Run
 from services.common.domain.page_request import turned_quad
 from services.segmenter.detection import Found

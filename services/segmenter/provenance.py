@@ -7,7 +7,8 @@ from urllib.parse import quote, unquote
 
 from services.common.domain.errors import PermanentError
 from services.common.domain.events import ObjectEvent
-from services.common.domain.page import RENDERED, Line, PageOfLine
+from services.common.domain.keys import RENDERED
+from services.common.domain.page import Line, PageOfLine
 from services.common.domain.page_document import PagePart
 from services.common.domain.provenance import Provenance, to_metadata
 

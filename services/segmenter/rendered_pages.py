@@ -4,7 +4,7 @@ import asyncio
 
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.events import ObjectEvent
-from services.common.domain.page import RENDERED
+from services.common.domain.keys import RENDERED
 from services.common.domain.page_document import PageDocument
 from services.common.domain.provenance import Provenance
 from services.segmenter.documents import Rendered

@@ -14,7 +14,7 @@ from PIL import Image
 
 from services.common.adapters.mongo import Document
 from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, PAGE_QUEUES
-from services.common.domain.page import lines_prefix
+from services.common.domain.keys import lines_prefix
 from tests.chaos.load import LINES_OF_PAGE, Load
 from tests.chaos.stage import Stage
 from tests.support.pipeline import Client, Pipeline

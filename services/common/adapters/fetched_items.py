@@ -17,13 +17,8 @@ from services.common.domain.batch_item import BatchItem
 from services.common.domain.details import ERASED
 from services.common.domain.errors import TransientError
 from services.common.domain.events import ObjectEvent
-from services.common.domain.provenance import (
-    FETCHED,
-    FETCHED_KINDS,
-    Provenance,
-    completed,
-    from_metadata,
-)
+from services.common.domain.keys import FETCHED
+from services.common.domain.provenance import FETCHED_KINDS, Provenance, completed, from_metadata
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 from pydantic import ValidationError
 
+from services.common.domain.keys import GIVEN
 from services.common.domain.records import EMPTY_IF_NULL, Record, required
 
 Quad = tuple[int, int, int, int, int, int, int, int]
@@ -20,12 +21,6 @@ Points = tuple[int, ...]
 """``x, y`` of each point of a polygon or a baseline, one after the other."""
 
 PAGES_BUCKET = "pages"
-LINES = "lines/"
-"""Key prefix of the lines of pages, in the bucket of line images."""
-RENDERED = "rendered/"
-"""Key prefix of the pages of a PDF or TIFF, in the bucket of pages."""
-GIVEN = "given/"
-"""Key prefix of pages that came with a transcription, by which the fetcher cuts them."""
 
 Turn = Literal[0, 90, 180, 270]
 """Degrees, clockwise, by which a stored page is turned to be read."""
@@ -173,30 +168,9 @@ def line_id(points: Sequence[int], width: int, height: int) -> str:
     return hashlib.sha256(",".join(map(str, rounded)).encode()).hexdigest()[:_ID_DIGITS]
 
 
-def lines_prefix(page_sha256: str) -> str:
-    """Return the prefix of the keys of a page's lines."""
-    return f"{LINES}{page_sha256[:2]}/{page_sha256}/"
-
-
-def line_key(page_sha256: str, line: str) -> str:
-    """Return the key of a line's image."""
-    return f"{lines_prefix(page_sha256)}{line}.webp"
-
-
-def page_hash(key: str) -> str | None:
-    """Return the SHA-256 of the page that a line was cut from, by the line's key."""
-    parts = key.split("/")
-    return parts[2] if key.startswith(LINES) and len(parts) > 3 else None
-
-
 def line_name(page: PageOfLine) -> str:
     """Return the id of a line in a transcription: its own, or one by its place."""
     return page.name or f"line-{page.line}"
-
-
-def given_key(sha256: str, extension: str) -> str:
-    """Return the key of a page that came with a transcription."""
-    return f"{GIVEN}{sha256[:2]}/{sha256}.{extension}"
 
 
 def transcript_to_metadata(transcript: GroundTruth) -> dict[str, str]:

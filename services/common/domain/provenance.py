@@ -14,6 +14,7 @@ from typing import Literal, cast, get_args
 from urllib.parse import quote, unquote
 
 from services.common.domain.details import NO_DETAILS, Details, to_details
+from services.common.domain.keys import COLLECTED, FETCHED, REVIEWED
 from services.common.domain.page import PageOfLine, page_from_metadata, page_to_metadata
 from services.common.domain.records import UNKNOWN_HOW, How, Source
 
@@ -44,11 +45,9 @@ MOST_SOURCES = 1000
 MOST_BATCHES = 100
 """Limit of sources with one URL, or name, and collection."""
 
-COLLECTED, FETCHED = "api/", "fetched/"
-"""Key prefixes of objects stored by the OCR API and the fetcher."""
 FETCHED_KINDS = ("url", "archive")
 """Kinds of sources that earlier versions wrote without their collection."""
-_OF_REVIEW_PAGE = re.compile(r"uploads/[0-9a-f]{64}\.[a-z]+")
+_OF_REVIEW_PAGE = re.compile(rf"{REVIEWED}[0-9a-f]{{64}}\.[a-z]+")
 """Keys made by the review page of earlier versions."""
 
 

@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from services.common.domain.ground_truth.transcript import TextLine, Transcript
-from services.common.domain.page import PageOfLine, line_name, page_hash
+from services.common.domain.keys import page_hash
+from services.common.domain.page import PageOfLine, line_name
 from services.datasets.folder import Folder
 from services.datasets.manifest import Record
 

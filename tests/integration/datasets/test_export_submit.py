@@ -12,7 +12,7 @@ import pytest
 
 from infra.local.ports import pick_free_ports
 from services.common.adapters.object_store import ObjectStore, sibling
-from services.common.domain.page import given_key, line_key
+from services.common.domain.keys import given_key, line_key
 from services.common.domain.provenance import Provenance, from_metadata
 from services.datasets.manifest import Format
 from services.fetcher.sources.archives.cutting import of_line

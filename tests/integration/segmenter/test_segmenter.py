@@ -34,14 +34,13 @@ from services.common.domain.errors import (
     PostponedError,
     TransientError,
 )
+from services.common.domain.keys import given_key, line_key
 from services.common.domain.page import (
     GroundTruth,
     PageOfLine,
     Quad,
     Turn,
-    given_key,
     line_id,
-    line_key,
     transcript_to_metadata,
 )
 from services.common.domain.page_document import PageDocument

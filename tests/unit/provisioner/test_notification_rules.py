@@ -7,9 +7,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from services.common.domain.image_formats import FORMATS
+from services.common.domain.keys import FETCHED, fetched_key
 from services.provisioner.notification_rules import (
     DOT,
-    FETCHED,
     HEX,
     LETTERS,
     MOST_TARGETS,
@@ -47,7 +47,7 @@ def test_fetched_images_are_shared_by_their_hash(targets: int) -> None:
     for digit in HEX:
         digest = digit + hashlib.sha256(digit.encode()).hexdigest()[1:]
         for known in FORMATS:
-            key = f"{FETCHED}{digest[:2]}/{digest}.{known.extension}"
+            key = fetched_key(digest, known.extension)
             assert key[DOT] == "."
             assert targets_of(key, shares) == {int(digit, 16) % targets}
 

@@ -13,16 +13,10 @@ from services.common.domain.errors import PermanentError
 from services.common.domain.ground_truth.reading import placed, read_transcript
 from services.common.domain.ground_truth.transcript import TextLine, Transcript
 from services.common.domain.image_formats import BY_PILLOW_NAME, open_image
+from services.common.domain.keys import given_key, line_key
 from services.common.domain.line_images import UncuttableLineError, box_of, cut_line, to_webp
 from services.common.domain.normal_form import MAX_PIXELS, check_cost, to_normal_form
-from services.common.domain.page import (
-    PageOfLine,
-    Points,
-    TranscriptKind,
-    given_key,
-    line_id,
-    line_key,
-)
+from services.common.domain.page import PageOfLine, Points, TranscriptKind, line_id
 from services.common.runtime.bounded_child import BoundedChild, ChildLimits, InputRefusedError
 from services.fetcher.sources.archives.pages import page_size
 from services.fetcher.sources.spool import Stop

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from services.common.domain.details import Details, of_export
-from services.common.domain.page import PageOfLine, line_name, page_hash
+from services.common.domain.keys import page_hash
+from services.common.domain.page import PageOfLine, line_name
 from services.common.domain.tables.json_rows import load_json
 from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError
 

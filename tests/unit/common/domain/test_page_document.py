@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.common.domain.page import line_id, line_key
+from services.common.domain.keys import line_key
+from services.common.domain.page import line_id
 from services.common.domain.page_document import PageDocument
 
 PLACE = (100, 50, 900, 52, 900, 90, 100, 88)
