@@ -7,11 +7,10 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.common.domain.sizes import MAX_IMAGE_BYTES, MEBIBYTE
 from services.common.runtime.settings import Port
 
 EngineName = Literal["rapidocr", "trocr"]
-
-MEBIBYTE = 1024 * 1024
 
 
 class OcrSettings(BaseSettings):
@@ -50,7 +49,7 @@ class OcrSettings(BaseSettings):
         le=600,
         description="Longest predicted wait; beyond it an image gets a 503 at once.",
     )
-    max_image_bytes: int = Field(20 * MEBIBYTE, ge=1024, description="Largest image file.")
+    max_image_bytes: int = Field(MAX_IMAGE_BYTES, ge=1024, description="Largest image file.")
     max_batch_bytes: int = Field(64 * MEBIBYTE, ge=1024, description="Largest batch.")
     max_held_bytes: int = Field(
         128 * MEBIBYTE,

@@ -16,6 +16,7 @@ from tempfile import mkstemp
 from pydantic import ValidationError
 
 from app.engines.weights import LANGUAGE_FILE, TO_DO, TRAINED_FILE, UnexpectedModelError
+from services.common.domain.sizes import MEBIBYTE
 from services.common.domain.trained_models import (
     LARGEST_RECORD,
     POINTER,
@@ -30,15 +31,14 @@ WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.onnx")
 execute code when they are loaded, so they are excluded."""
 
 CONFIGURATION = "config.json"
-_MEBIBYTE = 2**20
 LARGEST = {
-    TRAINED_FILE: 256 * _MEBIBYTE,
-    LANGUAGE_FILE: 16 * _MEBIBYTE,
+    TRAINED_FILE: 256 * MEBIBYTE,
+    LANGUAGE_FILE: 16 * MEBIBYTE,
     RECORD: LARGEST_RECORD,
 }
 """Limits in bytes of files that are read whole. All columns of PP-OCRv6 small are 21 MB; a language
 of 4,000 lines is 1 MB, and takes up to 54 times its size of memory."""
-LARGEST_OTHER = _MEBIBYTE
+LARGEST_OTHER = MEBIBYTE
 """All 18,710 characters are 75 kB, 1,000 calibrations of up to three numbers 400 kB."""
 MOST_FILES = 64
 """Of a model, as all are in memory at once; a training writes three."""
@@ -119,7 +119,7 @@ def read_limited(path: Path, *, limit: int = 0, to_do: str = TO_DO) -> bytes:
 def _check_size(path: Path, size: int, limit: int, to_do: str) -> None:
     if size > limit:
         raise UnexpectedModelError(
-            f"{path} is larger than {limit // _MEBIBYTE} MiB, its limit: {to_do}"
+            f"{path} is larger than {limit // MEBIBYTE} MiB, its limit: {to_do}"
         )
 
 
@@ -198,7 +198,7 @@ def write_shared(path: Path, text: str) -> None:
     """
     if (size := len(text.encode())) > (limit := limit_of(path.name)):
         raise UnexpectedModelError(
-            f"{path} would be larger than {limit // _MEBIBYTE} MiB, its limit ({size} bytes): it "
+            f"{path} would be larger than {limit // MEBIBYTE} MiB, its limit ({size} bytes): it "
             "is left as it was"
         )
     # A name of its own: two writers of one file must not mix

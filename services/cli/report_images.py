@@ -13,9 +13,9 @@ from services.common.domain.normal_form import (
     opened_image,
     to_normal_form,
 )
+from services.common.domain.sizes import MAX_OBJECT_BYTES
 from services.common.runtime.settings import S3Settings
 
-MAX_OBJECT_BYTES = 32 * 1024 * 1024
 SIZE = (560, 56)
 """Pixels: twice the size in which they are shown."""
 QUALITY = 70

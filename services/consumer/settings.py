@@ -3,6 +3,7 @@
 from pydantic import AliasChoices, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.common.domain.sizes import MAX_IMAGE_BYTES
 from services.common.runtime.settings import Port
 
 
@@ -41,7 +42,7 @@ class ConsumerSettings(BaseSettings):
         4, ge=1, le=1000, description="Images read again concurrently, while no new one waits."
     )
     max_object_bytes: int = Field(
-        20 * 1024 * 1024, ge=1024, description="Largest object; larger ones are rejected unread."
+        MAX_IMAGE_BYTES, ge=1024, description="Largest object; larger ones are rejected unread."
     )
     page_height: int = Field(
         800,

@@ -11,12 +11,12 @@ from typing import Protocol, TypeVar
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.objects import ObjectTooLargeError
+from services.common.domain.sizes import MAX_OBJECT_BYTES
 
 READ_AHEAD = 16
 """Images being read, or waiting to be used."""
 MOST_TOGETHER = READ_AHEAD // 2
 """Images used together, in memory beside those being read."""
-MAX_OBJECT_BYTES = 32 * 1024 * 1024
 
 
 class Loss(StrEnum):

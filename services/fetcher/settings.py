@@ -3,7 +3,7 @@
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.common.download.settings import MEBIBYTE
+from services.common.domain.sizes import MEBIBYTE
 from services.common.runtime.settings import Port
 
 

@@ -18,6 +18,7 @@ from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.normal_form import is_shown_alike
 from services.common.domain.objects import ObjectTooLargeError
+from services.common.domain.sizes import MAX_OBJECT_BYTES
 from services.label_studio.client import LabelStudio
 from services.label_studio.schemas import StudioTask
 from services.label_studio.tasks import Addresses, pushed, to_data, to_prediction, to_task
@@ -26,7 +27,6 @@ AT_ONCE = 100
 """Tasks per request, and documents per query."""
 READ_AT_ONCE = 8
 """Images whose files are checked concurrently."""
-MAX_OBJECT_BYTES = 32 * 1024 * 1024
 FIELDS = dict.fromkeys(("key", "etag", "sources", "prediction"), 1)
 """Fields of a document that its task needs."""
 

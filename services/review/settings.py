@@ -7,10 +7,9 @@ from pydantic import AliasChoices, Field, HttpUrl, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.common.domain.annotations import collapse
+from services.common.domain.sizes import MAX_IMAGE_BYTES, MEBIBYTE
 from services.common.runtime.access import to_names
 from services.common.runtime.settings import DeploymentSettings, Port
-
-MEBIBYTE = 2**20
 
 
 class ReviewSettings(BaseSettings):
@@ -46,7 +45,7 @@ class ReviewSettings(BaseSettings):
         30.0, gt=0, le=600, description="Timeout of the fetcher's responses."
     )
     max_upload_bytes: int = Field(64 * MEBIBYTE, ge=1024, description="Largest upload, in bytes.")
-    max_object_bytes: int = Field(20 * MEBIBYTE, ge=1024, description="Largest image, in bytes.")
+    max_object_bytes: int = Field(MAX_IMAGE_BYTES, ge=1024, description="Largest image, in bytes.")
     quality_refresh_seconds: float = Field(
         300.0,
         gt=0,

@@ -9,9 +9,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from services.common.domain.sizes import MEBIBYTE
+
 RECORD = "model.json"
 """Of a model, in its folder; not part of its hash, as it changes later."""
-LARGEST_RECORD = 8 * 2**20
+LARGEST_RECORD = 8 * MEBIBYTE
 """Limit in bytes of a file with records: it names the sources of up to 500 lines of each export."""
 POINTER = "promoted.json"
 LOOP = "loop.json"

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from services.common.domain.sizes import MAX_IMAGE_BYTES, MEBIBYTE
 from services.common.runtime.settings import VERSION
-
-MEBIBYTE = 1024 * 1024
 
 
 def _split(value: Any) -> Any:
@@ -33,7 +32,7 @@ class DownloadSettings(BaseSettings):
         (), description="Non-public networks to fetch from: CIDRs, comma-separated."
     )
     max_item_bytes: int = Field(
-        20 * MEBIBYTE, ge=1024, description="Largest image, in bytes after decompression."
+        MAX_IMAGE_BYTES, ge=1024, description="Largest image, in bytes after decompression."
     )
     max_page_bytes: int = Field(
         100 * MEBIBYTE, ge=1024, description="Largest page or PDF, in bytes after decompression."

@@ -5,9 +5,10 @@ from pathlib import PurePosixPath
 from typing import IO
 
 from services.common.domain.packing import END, tar_member
+from services.common.domain.sizes import MAX_IMAGE_BYTES
 from services.fetcher.sources.addresses import member_url
 from services.fetcher.sources.archives.members import ArchiveLimits, check_size, is_safe, too_many
-from services.fetcher.sources.lists.parquet_images import MAX_IMAGE_BYTES, ImageRow
+from services.fetcher.sources.lists.parquet_images import ImageRow
 from services.fetcher.sources.lists.rows import Item, Row, reject
 from services.fetcher.sources.spool import Spool
 

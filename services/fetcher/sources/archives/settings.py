@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.common.download.settings import MEBIBYTE
+from services.common.domain.sizes import MEBIBYTE
 from services.fetcher.sources.archives.members import ArchiveLimits
 
 

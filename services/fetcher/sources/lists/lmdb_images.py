@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+from services.common.domain.sizes import MAX_IMAGE_BYTES
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.report import Report
 from services.common.runtime.bounded_child import BoundedChild, ChildLimits, InputRefusedError
 from services.fetcher.sources.lists.parquet import results_of
-from services.fetcher.sources.lists.parquet_images import MAX_IMAGE_BYTES, ImageRow, image_rows
+from services.fetcher.sources.lists.parquet_images import ImageRow, image_rows
 
 LIMITS = ChildLimits(256 * 1024 * 1024, cpu_seconds=600, max_result_bytes=2 * MAX_IMAGE_BYTES)
 """Pages of the file that are mapped do not count as memory of the child's own."""

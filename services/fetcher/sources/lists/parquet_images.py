@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from services.common.domain.details import NO_DETAILS, Details
+from services.common.domain.sizes import MAX_IMAGE_BYTES
 from services.common.domain.tables.columns import ReadingOptions, Wanted, find_columns, missing
 from services.common.domain.tables.report import Report
 from services.common.runtime.bounded_child import BoundedChild, ChildLimits, InputRefusedError
@@ -30,8 +31,6 @@ from services.fetcher.sources.lists.parquet_reader import (
 from services.fetcher.sources.lists.rows import WANTED, Item, check_annotation
 
 BATCH_ROWS = 16
-MAX_IMAGE_BYTES = 20 * 1024 * 1024
-"""Larger images are rejected in the child."""
 MAX_NAME_LENGTH = 1000
 CPU_SECONDS = 3600
 _STREAM_BYTES = 256 * 1024

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from typing import IO, Any
 
+from services.common.domain.sizes import MEBIBYTE
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import ListFormat
 from services.common.domain.tables.report import Note, Report
@@ -16,7 +17,6 @@ from services.common.runtime.bounded_child import BoundedChild, ChildError, Chil
 from services.fetcher.sources.lists.formats import OpenList, open_list
 from services.fetcher.sources.lists.rows import Item, MalformedListError, Rejection, Row
 
-MEBIBYTE = 1024 * 1024
 LIMITS = ChildLimits(memory_bytes=256 * MEBIBYTE, cpu_seconds=600)
 JSON_LIMITS = ChildLimits(memory_bytes=512 * MEBIBYTE, cpu_seconds=120)
 """Memory for a JSON document as Python objects."""
