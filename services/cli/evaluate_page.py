@@ -7,7 +7,8 @@ from markupsafe import Markup
 
 from services.cli.report_page import page_template
 from services.cli.report_plots import COLOURS, as_picture, chart_options
-from services.datasets.quality import BINS, Comparison, Quality
+from services.datasets.quality import Comparison, Quality
+from services.quality.reliability import BANDS
 from services.quality.tally import LENGTHS, length_name
 
 PERFECT = "perfect calibration"
@@ -69,7 +70,7 @@ def _by_length(qualities: Mapping[str, Quality]) -> Markup:
 
 def _scores(qualities: Mapping[str, Quality]) -> Markup:
     chart = pygal.Bar(**chart_options(COLOURS[: len(qualities)]))
-    edges = [place / BINS for place in range(BINS)]
+    edges = [place / BANDS for place in range(BANDS)]
     chart.x_labels = [f"{edge:g}" for edge in edges]
     for name, quality in qualities.items():
         counts = {each.low: each.images for each in quality.bins}

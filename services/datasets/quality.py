@@ -7,7 +7,7 @@ the same samples give the same figures.
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -25,12 +25,21 @@ from services.datasets.differences import (
 )
 from services.datasets.evaluation import EvaluatedReading
 from services.quality.estimates import Estimate
-from services.quality.tally import LENGTHS, Tally, accepted_remark, length_name, length_of
+from services.quality.reliability import BANDS, Reliability, band_of
+from services.quality.tally import (
+    LENGTHS,
+    Tally,
+    accepted_remark,
+    compared,
+    length_name,
+    length_of,
+    merged,
+)
 
 CONFIDENCE = 0.95
-BINS = 10
 MOST_HOSTS = 20
 WORST = 15
+Key = TypeVar("Key", str, int)
 
 
 @dataclass(frozen=True)
@@ -116,27 +125,28 @@ class Comparison:
 
 def quality_of(samples: Sequence[EvaluatedReading]) -> Quality:
     """Return the figures of at least one sample."""
-    errors, lengths = _column(samples, lambda each: each.errors), _lengths(samples)
+    errors, characters = _column(samples, lambda each: each.errors), _lengths(samples)
     wrong_words = _column(samples, lambda each: each.word_errors)
     words = _column(samples, lambda each: each.words)
     exact = _column(samples, lambda each: each.is_exact)
-    bins = _bins(samples)
-    off = sum(each.images * abs(each.exact - each.score) for each in bins)
-    hosts = _by(samples, lambda each: each.host)
+    bands = _tallies(samples, lambda each: band_of(each.score))
+    hosts = _tallies(samples, lambda each: each.host)
     frequent = sorted(hosts, key=lambda name: (-hosts[name].images, name))[:MOST_HOSTS]
-    bands = _by(samples, lambda each: length_of(len(each.reference)))
-    accepted = [each for each in samples if each.how == How.ACCEPTED]
+    lengths = _tallies(samples, lambda each: length_of(len(each.reference)))
+    hows = _tallies(samples, lambda each: each.how)
     return Quality(
         images=len(samples),
-        cer=_estimate(_rate, errors, lengths),
+        cer=_estimate(_rate, errors, characters),
         wer=_estimate(_rate, wrong_words, words),
         exact=_estimate(_mean, exact),
-        calibration_error=off / len(samples),
-        bins=bins,
-        by_host={name: hosts[name] for name in frequent},
-        by_length={name: bands[name] for name in map(length_name, LENGTHS) if name in bands},
-        by_how=_by(samples, lambda each: each.how),
-        remark=str(accepted_remark(_tally(samples), _tally(accepted)) or ""),
+        calibration_error=Reliability("", bands).calibration_error or 0.0,
+        bins=[_bin(*each) for each in sorted(bands.items())],
+        by_host=_rates({name: hosts[name] for name in frequent}),
+        by_length=_rates(
+            {name: lengths[name] for name in map(length_name, LENGTHS) if name in lengths}
+        ),
+        by_how=_rates(hows),
+        remark=str(accepted_remark(merged(hows.values()), hows.get(How.ACCEPTED, Tally())) or ""),
         worst=sorted(samples, key=_badness)[:WORST],
     )
 
@@ -168,41 +178,30 @@ def _badness(sample: EvaluatedReading) -> tuple[float, str]:
     return (-sample.errors / len(sample.reference), sample.image)
 
 
-def _bins(samples: Sequence[EvaluatedReading]) -> list[Bin]:
-    scores = _column(samples, lambda each: each.score)
-    exact = _column(samples, lambda each: each.is_exact)
-    places = np.clip((scores * BINS).astype(int), 0, BINS - 1)
-    made = []
-    for place in range(BINS):
-        inside = places == place
-        if inside.any():
-            means = (float(scores[inside].mean()), float(exact[inside].mean()))
-            made.append(Bin(place / BINS, (place + 1) / BINS, int(inside.sum()), *means))
-    return made
+def _bin(band: int, tally: Tally) -> Bin:
+    return Bin(
+        band / BANDS,
+        (band + 1) / BANDS,
+        tally.images,
+        tally.score_sum / tally.images,
+        tally.exact / tally.images,
+    )
 
 
-def _by(
-    samples: Sequence[EvaluatedReading], name: Callable[[EvaluatedReading], str]
-) -> dict[str, Rates]:
-    groups: dict[str, list[EvaluatedReading]] = defaultdict(list)
-    for sample in samples:
-        groups[name(sample)].append(sample)
+def _rates(tallies: Mapping[str, Tally]) -> dict[str, Rates]:
     return {
-        key: Rates(
-            images=len(group),
-            cer=sum(each.errors for each in group) / sum(len(each.reference) for each in group),
-            exact=sum(each.is_exact for each in group) / len(group),
-        )
-        for key, group in groups.items()
+        name: Rates(each.images, each.errors / each.characters, each.exact / each.images)
+        for name, each in tallies.items()
     }
 
 
-def _tally(samples: Sequence[EvaluatedReading]) -> Tally:
-    return Tally(
-        annotated=len(samples),
-        errors=sum(each.errors for each in samples),
-        characters=sum(len(each.reference) for each in samples),
-    )
+def _tallies(
+    samples: Sequence[EvaluatedReading], group: Callable[[EvaluatedReading], Key]
+) -> Mapping[Key, Tally]:
+    tallies: dict[Key, Tally] = defaultdict(Tally)
+    for each in samples:
+        tallies[group(each)].add(compared(each.score, each.errors, len(each.reference)))
+    return tallies
 
 
 def _column(

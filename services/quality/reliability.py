@@ -1,9 +1,17 @@
 """Reliability of scores: against the share of texts that were read without an error."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from services.quality.tally import Tally
+from services.quality.tally import Tally, merged
+
+BANDS = 10
+"""Of scores, all of one width."""
+
+
+def band_of(score: float) -> int:
+    """Return the band of a score; a full score is in the last one."""
+    return min(BANDS - 1, int(score * BANDS))
 
 
 class Reliability(NamedTuple):
@@ -24,11 +32,3 @@ class Reliability(NamedTuple):
         total = self.total.annotated
         off = sum(abs(each.exact - each.score_sum) for each in self.bands.values())
         return off / total if total else None
-
-
-def merged(tallies: Iterable[Tally]) -> Tally:
-    """Return the sum of tallies."""
-    total = Tally()
-    for each in tallies:
-        total.add(each)
-    return total

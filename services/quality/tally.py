@@ -111,6 +111,30 @@ class Tally:
         self.expected_images += other.expected_images
 
 
+def compared(score: float, errors: int, characters: int) -> Tally:
+    """Return the tally of an image with a reference text of so many characters."""
+    return Tally(
+        images=1,
+        score_sum=score,
+        annotated=1,
+        exact=not errors,
+        errors=errors,
+        characters=characters,
+        score_squares=score * score,
+        error_squares=errors * errors,
+        character_squares=characters * characters,
+        products=errors * characters,
+    )
+
+
+def merged(tallies: Iterable[Tally]) -> Tally:
+    """Return the sum of tallies."""
+    total = Tally()
+    for each in tallies:
+        total.add(each)
+    return total
+
+
 def length_of(characters: int) -> str:
     """Return the band of a text's length."""
     return next(length_name(each) for each in LENGTHS if each[1] is None or characters <= each[1])
@@ -157,25 +181,16 @@ def add_to_each(
         reference: None: not annotated.
         low_score: A lower score is low.
     """
-    errors = hypothesis_of(prediction.text, reference=reference).errors if reference else 0
-    score, length = prediction.score, len(reference or "")
-    expected = prediction.expected_cer
-    read = 0 if expected is None else len(prediction.text)
-    image = Tally(
-        images=1,
-        low=score < low_score,
-        score_sum=score,
-        annotated=bool(reference),
-        exact=bool(reference) and not errors,
-        errors=errors,
-        characters=length,
-        score_squares=score * score,
-        error_squares=errors * errors,
-        character_squares=length * length,
-        products=errors * length,
-        expected_errors=(expected or 0.0) * read,
-        expected_characters=read,
-        expected_images=expected is not None,
-    )
+    score, text = prediction.score, prediction.text
+    if reference:
+        errors = hypothesis_of(text, reference=reference).errors
+        image = compared(score, errors, len(reference))
+    else:
+        image = Tally(images=1, score_sum=score, score_squares=score * score)
+    image.low = score < low_score
+    if (expected := prediction.expected_cer) is not None:
+        image.expected_errors = expected * len(text)
+        image.expected_characters = len(text)
+        image.expected_images = 1
     for tally in tallies:
         tally.add(image)

@@ -15,7 +15,7 @@ from services.common.domain.texts import Text
 from services.quality.annotated import Image, how_of
 from services.quality.estimates import Estimate, difference
 from services.quality.page_tallies import PageTallies, badness
-from services.quality.reliability import Reliability
+from services.quality.reliability import BANDS, Reliability, band_of
 from services.quality.tally import (
     LENGTHS,
     Tally,
@@ -25,7 +25,6 @@ from services.quality.tally import (
     length_of,
 )
 
-BANDS = 10
 SHOWN = 30
 ENOUGH = 10
 """Images, or annotated ones, from which a rate says something."""
@@ -285,7 +284,7 @@ class _Groups(NamedTuple):
         stored = min((each.stored_at for each in image.copies if each.stored_at), default=None)
         return cls(
             document=image.document,
-            band=min(BANDS - 1, int(prediction.score * BANDS)),
+            band=band_of(prediction.score),
             model=prediction.model,
             hosts=_hosts(sources),
             week=-1 if stored is None else (now - stored) // WEEK,

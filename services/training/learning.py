@@ -16,7 +16,7 @@ from app.engines.fitting import LINES, fit_accuracy, fit_best
 from app.engines.model_record import ModelRecord, read_record, write_record
 from app.engines.models_folder import LocalModel, find_model
 from app.engines.settings import ModelsSettings
-from services.common.domain.trained_models import CALIBRATION_MARK, Change, Rates, Training
+from services.common.domain.trained_models import CALIBRATION_MARK, Change, Training
 from services.datasets.manifest import FILE
 from services.training.checkpoint import CheckpointFile, checkpoint_path
 from services.training.course import Course
@@ -251,8 +251,7 @@ def _read(
 
 
 def _change(before: Sequence[LineReading], after: Sequence[LineReading]) -> Change:
-    pair = [Rates(**asdict(measure(readings))) for readings in (before, after)]
-    return Change(before=pair[0], after=pair[1])
+    return Change(before=measure(before), after=measure(after))
 
 
 def _digest(folder: Path) -> str:

@@ -10,6 +10,8 @@ import jiwer
 from app.engines.base import Engine
 from services.common.domain.accuracy import accuracy, character_errors
 from services.common.domain.annotations import collapse
+from services.common.domain.trained_models import Rates
+from services.quality.tally import compared, merged
 from services.training.lines import Line
 
 MOST_LINES = 500
@@ -31,19 +33,6 @@ class LineReading:
     def accuracy(self) -> float:
         """Share of right characters."""
         return accuracy(self.errors, self.line.text)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """Quality of readings."""
-
-    images: int
-    cer: float
-    """Character error rate."""
-    exact: float
-    """Share of lines read without error."""
-    score: float
-    """Mean score."""
 
 
 def read_lines(engine: Engine, lines: Sequence[Line]) -> list[LineReading]:
@@ -68,15 +57,14 @@ def read_lines(engine: Engine, lines: Sequence[Line]) -> list[LineReading]:
     ]
 
 
-def measure(readings: Sequence[LineReading]) -> Measure:
+def measure(readings: Sequence[LineReading]) -> Rates:
     """Return the figures of one or more lines."""
-    number = len(readings)
-    characters = sum(len(each.line.text) for each in readings)
-    return Measure(
-        images=number,
-        cer=sum(each.errors for each in readings) / characters,
-        exact=sum(not each.errors for each in readings) / number,
-        score=sum(each.score for each in readings) / number,
+    tally = merged(compared(each.score, each.errors, len(each.line.text)) for each in readings)
+    return Rates(
+        images=tally.images,
+        cer=tally.errors / tally.characters,
+        exact=tally.exact / tally.images,
+        score=tally.score_sum / tally.images,
     )
 
 

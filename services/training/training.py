@@ -13,12 +13,13 @@ import torch
 from app.engines.runtimes import PROCESSORS, declared_flags
 from services.common.domain.errors import PermanentError
 from services.common.domain.texts import number_of
+from services.common.domain.trained_models import Rates
 from services.training.averaging import Average
 from services.training.batches import epoch_batches, pictures
 from services.training.checkpoint import CheckpointFile
 from services.training.course import Course, Epoch
 from services.training.lines import Line
-from services.training.measuring import Measure, measure, read_lines
+from services.training.measuring import measure, read_lines
 from services.training.trainee import Trainee
 
 LARGEST_GRADIENT = 1.0
@@ -179,7 +180,7 @@ class FineTuning:
     def _keep(self) -> None:
         self._best = {name: each.clone() for name, each in self._module.state_dict().items()}
 
-    def _measured(self) -> Measure:
+    def _measured(self) -> Rates:
         self._module.eval()
         return measure(read_lines(self._trainee.engine(), self._validation))
 
