@@ -105,8 +105,7 @@ class Worker:
             if retries_exhausted(delivery):  # the message is about to be parked
                 await self._items.finish(job, _GAVE_UP)
             raise
-        except (FailedDownloadError, PostponedError) as error:
-            _blame_no_item_for_a_full_disk(error, delivery)
+        except (FailedDownloadError, PostponedError):
             raise
         except Exception:
             # the message is parked as evidence, but the batch must finish
@@ -164,9 +163,13 @@ class Worker:
         except RefusedDownloadError as error:
             return _failed(error, started), 1
         except FailedDownloadError as error:
+            code, detail = error.code, error.detail
+            if isinstance(error, NoSpaceError) and delivery.postponed < MOST_POSTPONED:
+                await self._items.note_attempt(job, code=code, detail=detail, attempts=0)
+                raise PostponedError(detail, seconds=NO_SPACE_SECONDS) from error
             if self._is_last(delivery, error):
                 return _failed(error, started), 1
-            await self._items.note_attempt(job, code=error.code, detail=error.detail)
+            await self._items.note_attempt(job, code=code, detail=detail)
             raise
 
     def _is_last(self, delivery: Delivery, error: FailedDownloadError) -> bool:
@@ -212,11 +215,6 @@ class Worker:
             key=image.key,
             validators=image.validators,
         )
-
-
-def _blame_no_item_for_a_full_disk(error: Exception, delivery: Delivery) -> None:
-    if isinstance(error, NoSpaceError) and delivery.postponed < MOST_POSTPONED:
-        raise PostponedError(error.detail, seconds=NO_SPACE_SECONDS) from error
 
 
 def _not_modified(answer: NotModifiedError, earlier: BatchItem | None) -> ItemResult:

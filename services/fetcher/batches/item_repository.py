@@ -132,9 +132,9 @@ class ItemRepository:
             FETCHED_ITEMS.labels(outcome=result.outcome, code=result.code).inc()
         return is_first
 
-    async def note_attempt(self, job: Job, *, code: str, detail: str) -> None:
-        """Record a failed attempt before a retry."""
-        await self._write(_Change(job, {"code": code, "detail": detail}, 1))
+    async def note_attempt(self, job: Job, *, code: str, detail: str, attempts: int = 1) -> None:
+        """Record a failed attempt before a retry; ``attempts``: 0 if it does not count as one."""
+        await self._write(_Change(job, {"code": code, "detail": detail}, attempts))
 
     async def note_page(self, job: Job, page: PageOfLine) -> None:
         """Store the page and position of a queued item."""

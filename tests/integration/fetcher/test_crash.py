@@ -5,7 +5,6 @@ import json
 import signal
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import aio_pika
@@ -19,16 +18,12 @@ from services.common.adapters.object_store import ObjectStore, sibling
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import (
     FETCH_QUEUES,
-    MOST_COPIES,
     MOST_RETURNS,
     Delivery,
 )
-from services.common.domain.batch import Batch, RetryScope
-from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import (
     DocumentRefusedError,
     ObjectStoreUnavailableError,
-    PostponedError,
 )
 from services.common.domain.provenance import from_metadata
 from services.common.download.client import Download
@@ -42,8 +37,7 @@ from services.fetcher.jobs import Job
 from services.fetcher.politeness.host import HostRepository
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
 from services.fetcher.politeness.source import ItemSource
-from services.fetcher.sources.spool import NoSpaceError
-from services.fetcher.worker import MOST_POSTPONED, NO_SPACE_SECONDS, Worker
+from services.fetcher.worker import Worker
 from tests.support.fetcher import (
     DEADLINE_SECONDS,
     Surroundings,
@@ -264,22 +258,6 @@ async def test_copy_of_a_done_job_puts_no_older_annotation_over_a_later_one(
     assert codes == ["stored", "stored", "done_already"]
 
 
-async def test_bug_of_ours_ends_its_item_and_leaves_its_message_as_evidence(
-    surroundings: Surroundings,
-) -> None:
-    items = ItemRepository(surroundings.database.fetches)
-    worker = make_worker(surroundings, BrokenSource())
-    job = Delivery(JOB.body())
-
-    with pytest.raises(RuntimeError):
-        await worker.handle(job)
-
-    item = await items.find("b/0000000001")
-    assert item is not None
-    assert (item.outcome, item.code) == ("failed", "internal_error")
-    assert await worker.handle(replace(job, headers={"x-delivery-count": 1})) == "done_already"
-
-
 async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
     surroundings: Surroundings,
 ) -> None:
@@ -295,67 +273,12 @@ async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
     assert (item.outcome, item.code) == ("failed", "internal_error")
 
 
-async def test_item_whose_archive_finds_no_room_waits_for_it_and_does_not_wait_for_ever(
-    surroundings: Surroundings,
-) -> None:
-    items = ItemRepository(surroundings.database.fetches)
-    worker = make_worker(surroundings, BrokenSource(NoSpaceError("full")))
-
-    for postponed in (0, MOST_POSTPONED - 1):
-        with pytest.raises(PostponedError) as caught:
-            await worker.handle(Delivery(JOB.body(), headers={"x-postponed": postponed}))
-        assert caught.value.seconds == NO_SPACE_SECONDS
-    with pytest.raises(NoSpaceError):
-        await worker.handle(Delivery(JOB.body(), headers={"x-postponed": MOST_POSTPONED}))
-
-    item = await items.find("b/0000000001")
-    assert item is not None
-    assert (item.outcome, item.code) == ("queued", "no_space")
-
-
-async def test_item_whose_job_is_about_to_be_parked_ends_as_failed_and_can_be_retried(
-    surroundings: Surroundings,
-) -> None:
-    items = ItemRepository(surroundings.database.fetches)
-    worker = make_worker(surroundings, BrokenSource(ObjectStoreUnavailableError("down")))
-    body = JOB.body()
-
-    young = {"x-delivery-count": MOST_RETURNS, "x-returned-copies": MOST_COPIES - 1}
-    for headers in ({}, young, {"x-delivery-count": "foreign"}):
-        with pytest.raises(ObjectStoreUnavailableError):
-            await worker.handle(Delivery(body, headers=headers))
-        assert await items.find("b/0000000001") is None
-    old = {"x-delivery-count": MOST_RETURNS, "x-returned-copies": MOST_COPIES}
-    with pytest.raises(ObjectStoreUnavailableError):
-        await worker.handle(Delivery(body, headers=old))
-
-    item = await items.find("b/0000000001")
-    assert item is not None
-    assert (item.outcome, item.code) == ("failed", "gave_up")
-    assert await items.requeue("b", RetryScope.TRANSIENT) == 1
-
-
 def test_job_is_given_up_before_rabbitmq_drops_it() -> None:
     definitions = json.loads(Path("rabbitmq/definitions.json").read_text())
     queues = [each for each in definitions["queues"] if each["name"] in FETCH_QUEUES.partitions]
 
     for queue in queues:
         assert queue["arguments"]["x-delivery-limit"] > MOST_RETURNS
-
-
-async def test_item_of_a_batch_that_was_called_off_is_not_fetched(
-    surroundings: Surroundings,
-) -> None:
-    items = ItemRepository(surroundings.database.fetches)
-    now = datetime.now(tz=UTC)
-    batch = Batch(id="b", created_at=now, cancelled_at=now)
-    await BatchRepository(surroundings.database.batches).add(batch)
-    worker = make_worker(surroundings, BrokenSource())
-
-    assert await worker.handle(Delivery(JOB.body())) == "cancelled"
-
-    counts = (await items.count(["b/000000"]))["b/000000"]
-    assert counts.by_outcome[ItemOutcome.CANCELLED] == 1
 
 
 async def _take(
