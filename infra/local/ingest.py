@@ -17,7 +17,7 @@ from services.cli.progress import progress_bar
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.mongo import Collection, Database
 from services.common.adapters.page_repository import PageRepository
-from services.common.domain.fetcher_answers import BatchStatus, ItemStatus, Submission
+from services.common.domain.fetcher_answers import BatchDetails, ItemStatus, Submission
 from services.common.domain.page import PAGES_BUCKET
 from services.common.domain.page_document import PageDocument
 from services.segmenter.provenance import rendered_key
@@ -40,7 +40,7 @@ class Ingested:
     """Result of a list."""
 
     submission: Submission
-    batch: BatchStatus
+    batch: BatchDetails
     items: list[ItemStatus]
     missing: frozenset[str]
     """Missing documents; empty on success."""
@@ -134,12 +134,12 @@ def document_id(key: str) -> str:
     return f"raw/{key}"
 
 
-async def _follow_fetches(fetcher: FetcherClient, batch_id: str, bar: Progress) -> BatchStatus:
+async def _follow_fetches(fetcher: FetcherClient, batch_id: str, bar: Progress) -> BatchDetails:
     task = bar.add_task("fetching", total=None, words="")
     batch = await fetcher.batch(batch_id)
     async with _stall_limit(FETCH_STALLED_SECONDS, "the fetches") as limit:
         async for batch in polled(fetcher, batch_id, every_seconds=POLL_SECONDS):
-            outcomes = {name: n for name, n in batch.counts.items() if name != "queued"}
+            outcomes = {name: n for name, n in batch.counts if name != "queued"}
             _show(bar, task, batch.done, batch.total, plain(counted(outcomes)))
             limit.moved_to(batch.done)
     return batch

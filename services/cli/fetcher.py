@@ -20,7 +20,7 @@ from services.common.adapters.fetcher_api import (
     FetcherUnavailableError,
     UnexpectedAnswerError,
 )
-from services.common.domain.fetcher_answers import BatchStatus, ItemStatus, Problem
+from services.common.domain.fetcher_answers import BatchDetails, ItemStatus, Problem
 
 SERVICE = "The fetcher"
 SHOWN_LINES = 10
@@ -55,7 +55,7 @@ async def failures(fetcher: FetcherClient, batch_id: str) -> list[ItemStatus]:
 
 async def polled(
     fetcher: FetcherClient, batch_id: str, *, every_seconds: float
-) -> AsyncIterator[BatchStatus]:
+) -> AsyncIterator[BatchDetails]:
     """Yield the progress of a batch until it is finished."""
     while True:
         batch = await fetcher.batch(batch_id)

@@ -15,7 +15,7 @@ from services.cli.output import Output, Table, cell, counted, plain
 from services.cli.progress import progress_bar
 from services.cli.settings import CliSettings
 from services.common.adapters.fetcher_api import FetcherClient
-from services.common.domain.fetcher_answers import BatchStatus, ItemStatus
+from services.common.domain.fetcher_answers import BatchDetails, ItemStatus
 
 SHOWN_FAILURES = 20
 
@@ -70,7 +70,7 @@ async def watch_batch(
 
 async def follow(
     fetcher: FetcherClient, batch_id: str, console: Console, *, every_seconds: float
-) -> BatchStatus:
+) -> BatchDetails:
     """Show a bar until the batch is finished; return its last state."""
     batch = await fetcher.batch(batch_id)  # on failure no bar is left on the screen
     with progress_bar(console) as bar:
@@ -80,17 +80,17 @@ async def follow(
     return batch
 
 
-def so_far(batch: BatchStatus) -> str:
+def so_far(batch: BatchDetails) -> str:
     """Format the outcomes of a batch, reasons of failures, and size of its images."""
-    words = counted({name: n for name, n in batch.counts.items() if name != "queued"})
+    words = counted({name: n for name, n in batch.counts if name != "queued"})
     if batch.failure_codes:
         words += f" ({counted(batch.failure_codes)})"
     return f"{words}, {decimal(batch.size_bytes)}"
 
 
-def summary(batch: BatchStatus, codes: Mapping[str, int]) -> str:
+def summary(batch: BatchDetails, codes: Mapping[str, int]) -> str:
     """Format the result of a batch."""
-    words = f"{plain(batch.state)}, {plain(counted(batch.counts))}"
+    words = f"{plain(batch.state)}, {plain(counted(dict(batch.counts)))}"
     return f"{words} ({plain(counted(codes))})" if codes else words
 
 

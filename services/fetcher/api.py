@@ -11,6 +11,16 @@ from fastapi.responses import StreamingResponse
 from services.common.domain.batch import Batch, RetryScope
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import PipelineError
+from services.common.domain.fetcher_answers import (
+    BatchDetails,
+    BatchPage,
+    BatchStatus,
+    HostPage,
+    ItemPage,
+    Preview,
+    Retried,
+    Submission,
+)
 from services.common.runtime.access import SiteGuard, require_bearer, to_names
 from services.common.runtime.health import Check, health_router
 from services.common.runtime.problems import (
@@ -19,7 +29,7 @@ from services.common.runtime.problems import (
     problem_response,
 )
 from services.common.runtime.server import BodyGuard
-from services.fetcher import schemas
+from services.fetcher.answers import to_details, to_item, to_preview, to_status, to_submission
 from services.fetcher.batches.references import RETRY_AFTER_SECONDS, References
 from services.fetcher.batches.repository import BatchNotFoundError
 from services.fetcher.batches.service import BatchConflictError, Batches
@@ -115,7 +125,8 @@ def build_app(
     status_code=202,
     summary="Submit a list of images",
     openapi_extra=list_body(),
-    responses={200: {"model": schemas.Preview, "description": "With dry_run."}},
+    responses={200: {"model": Preview, "description": "With dry_run."}},
+    response_model_exclude_unset=True,
 )
 async def submit(
     state: StateDep,
@@ -123,7 +134,7 @@ async def submit(
     response: Response,
     query: Annotated[ListParameters, Query()],
     idempotency_key: IdempotencyKey = None,
-) -> schemas.Submitted | schemas.Preview:
+) -> Submission | Preview:
     """Accept a list, an archive or an image, as an upload or by URL."""
     async with receive(request, state.openings, state.spool, query) as received:
         opened, parameters = received.opened, received.parameters
@@ -150,10 +161,10 @@ async def _take(
     described: Description,
     parameters: ListParameters,
     response: Response,
-) -> schemas.Submitted | schemas.Preview:
+) -> Submission | Preview:
     if parameters.dry_run:
         response.status_code = 200
-        return schemas.to_preview(await state.submissions.preview(opened.contents))
+        return to_preview(await state.submissions.preview(opened.contents))
     is_made = opened.kind == "archive" and parameters.kind
     kind = parameters.kind if is_made and parameters.kind else opened.kind
     named = parameters.collection or default_collection(opened, kind, described.name)
@@ -171,42 +182,40 @@ async def _take(
     return _answer(batch, response)
 
 
-def _answer(batch: Batch, response: Response) -> schemas.Submitted:
+def _answer(batch: Batch, response: Response) -> Submission:
     status_url = _status_url(batch.id)
     response.headers["Location"] = status_url
-    return schemas.to_submitted(batch, status_url)
+    return to_submission(batch, status_url)
 
 
 @router.get("", summary="List batches, newest first")
-async def list_batches(
-    state: StateDep, limit: Limit = 50, cursor: Cursor = None
-) -> schemas.BatchPage:
+async def list_batches(state: StateDep, limit: Limit = 50, cursor: Cursor = None) -> BatchPage:
     """List batches."""
     found = await state.batches.page(after=cursor, limit=limit)
-    return schemas.BatchPage(
-        batches=[schemas.to_status(batch) for batch in found],
+    return BatchPage(
+        batches=[to_status(batch) for batch in found],
         next=found[-1].batch.id if len(found) == limit else None,
     )
 
 
 @router.get("/{batch_id}", summary="Show a batch")
-async def show(state: StateDep, batch_id: BatchId) -> schemas.BatchDetails:
+async def show(state: StateDep, batch_id: BatchId) -> BatchDetails:
     """Show a batch."""
-    return schemas.to_details(await state.batches.find(batch_id))
+    return to_details(await state.batches.find(batch_id))
 
 
-@router.get("/{batch_id}/items", summary="Show a batch's items")
+@router.get("/{batch_id}/items", summary="Show a batch's items", response_model_exclude_unset=True)
 async def items(
     state: StateDep,
     batch_id: BatchId,
     outcome: ItemOutcome | None = None,
     limit: Limit = 100,
     cursor: ItemCursor = None,
-) -> schemas.ItemPage:
+) -> ItemPage:
     """Show a batch's items, in the list's order."""
     page = await state.batches.items(batch_id, outcome=outcome, after=cursor or "", limit=limit)
-    return schemas.ItemPage(
-        items=[schemas.to_item(item) for item in page],
+    return ItemPage(
+        items=[to_item(item) for item in page],
         next=page[-1].id if len(page) == limit else None,
     )
 
@@ -249,24 +258,23 @@ async def events(state: StateDep, batch_id: BatchId) -> StreamingResponse:
 )
 async def retry(
     state: StateDep, batch_id: BatchId, scope: RetryScope = RetryScope.TRANSIENT
-) -> schemas.Retried:
+) -> Retried:
     """Queue failed items again."""
     retried = await state.batches.retry(batch_id, scope)
-    return schemas.Retried(batch_id=batch_id, retried=retried, status_url=_status_url(batch_id))
+    return Retried(batch_id=batch_id, retried=retried, status_url=_status_url(batch_id))
 
 
 @router.post("/{batch_id}/cancel", summary="Cancel queued items")
-async def cancel(state: StateDep, batch_id: BatchId) -> schemas.BatchStatus:
+async def cancel(state: StateDep, batch_id: BatchId) -> BatchStatus:
     """Cancel a batch."""
     await state.batches.cancel(batch_id)
-    return schemas.to_status(await state.batches.find(batch_id))
+    return to_status(await state.batches.find(batch_id))
 
 
 @hosts_router.get("/hosts", summary="List paused hosts with reasons")
-async def list_hosts(state: StateDep, limit: Limit = 100) -> schemas.HostPage:
+async def list_hosts(state: StateDep, limit: Limit = 100) -> HostPage:
     """List delayed hosts."""
-    found = await state.host_states.delayed(limit=limit)
-    return schemas.HostPage(hosts=[schemas.HostStatus(**vars(host)) for host in found])
+    return HostPage(hosts=await state.host_states.delayed(limit=limit))
 
 
 def _status_url(batch_id: str) -> str:

@@ -9,8 +9,8 @@ from io import StringIO
 from services.common.domain.batch import BatchState
 from services.common.domain.batch_item import BatchItem
 from services.common.runtime.periodic import pause
+from services.fetcher.answers import to_status
 from services.fetcher.batches.service import Batches, CountedBatch
-from services.fetcher.schemas import to_status
 
 POLL_SECONDS = 0.5
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

@@ -273,4 +273,4 @@ def _waiting(monitoring: Monitoring, queues: Queues) -> int | None:
 
 
 def _sum(lists: Iterable[BatchStatus], outcome: str) -> int:
-    return sum(each.counts.get(outcome, 0) for each in lists)
+    return sum(getattr(each.counts, outcome) for each in lists)

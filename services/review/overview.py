@@ -24,7 +24,7 @@ from services.common.adapters.rabbitmq.messaging import (
 )
 from services.common.domain.double_reading import DoubleState
 from services.common.domain.errors import PipelineError
-from services.common.domain.fetcher_answers import BatchPage, DelayedHost
+from services.common.domain.fetcher_answers import BatchPage, HostStatus
 from services.common.domain.image_filter import ImageFilter
 from services.common.domain.records import Quality
 from services.common.runtime.settings import AmqpSettings
@@ -92,7 +92,7 @@ class Snapshot:
     pages: int | None = None
     lists: BatchPage | None = None
     """The newest ones."""
-    hosts: Sequence[DelayedHost] | None = None
+    hosts: Sequence[HostStatus] | None = None
     """Paused ones."""
     parked: Mapping[str, int] | None = None
     """Messages of the parking queues that this service may see."""

@@ -13,10 +13,10 @@ from services.common.domain.batch import RetryScope
 from services.common.domain.errors import PermanentError, UnavailableError
 from services.common.domain.fetcher_answers import (
     AS_FOUND,
+    BatchDetails,
     BatchPage,
-    BatchStatus,
-    DelayedHost,
     HostPage,
+    HostStatus,
     ItemPage,
     ItemStatus,
     ListRequest,
@@ -114,9 +114,9 @@ class FetcherClient:
             **body,
         )
 
-    async def batch(self, batch_id: str) -> BatchStatus:
+    async def batch(self, batch_id: str) -> BatchDetails:
         """Return the progress of a batch."""
-        return await self._ask(BatchStatus, f"batches/{quote(batch_id, safe='')}")
+        return await self._ask(BatchDetails, f"batches/{quote(batch_id, safe='')}")
 
     async def batches(self, cursor: str | None = None, *, limit: int) -> BatchPage:
         """Return a page of batches, newest first."""
@@ -142,7 +142,7 @@ class FetcherClient:
         path, params = f"batches/{quote(batch_id, safe='')}/retry", {"scope": scope.value}
         return (await self._ask(Retried, path, method="POST", params=params)).retried
 
-    async def hosts(self, *, limit: int) -> list[DelayedHost]:
+    async def hosts(self, *, limit: int) -> list[HostStatus]:
         """Return the paused hosts, the longest pause first."""
         return (await self._ask(HostPage, "hosts", params={"limit": str(limit)})).hosts
 

@@ -90,14 +90,16 @@ NO_ITEMS = Counts(dict.fromkeys(ItemOutcome, 0), None)
 class RejectedRow(Record):
     """A rejected row of a list."""
 
-    model_config = ConfigDict(extra="ignore", from_attributes=True)
+    model_config = ConfigDict(extra="ignore", from_attributes=True) | required(
+        "line", "value", "code", "detail"
+    )
 
-    line: int
+    line: int = 0
     """From 1; in a JSON list the index of the item."""
-    value: str
+    value: str = ""
     """The row, cut short."""
-    code: str = Field(examples=["unsupported_scheme"])
-    detail: str
+    code: str = Field("", examples=["unsupported_scheme"])
+    detail: str = ""
 
 
 class PageProgress(Record):

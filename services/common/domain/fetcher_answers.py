@@ -1,21 +1,20 @@
-"""Requests and responses of the fetcher's HTTP API, for its clients."""
+"""Requests and responses of the fetcher's HTTP API, for the fetcher and its clients.
+
+Clients accept further fields of a newer fetcher, and the lack of those of an older one.
+"""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
+from services.common.domain.batch import BatchState, RejectedRow
+from services.common.domain.batch_item import ItemOutcome
+from services.common.domain.records import required
 from services.common.domain.tables.report import Report
-
-
-class Rejection(BaseModel):
-    """A rejected line of a list."""
-
-    line: int | None = None
-    value: str = ""
-    code: str = ""
-    detail: str = ""
 
 
 class Problem(BaseModel):
@@ -24,23 +23,33 @@ class Problem(BaseModel):
     status: int
     code: str
     detail: str = "no details"
-    rejected: list[Rejection] = []
+    rejected: list[RejectedRow] = []
     """Rejected lines of a list."""
 
 
-class Submission(BaseModel):
-    """Response to a submission."""
+class _Answer(BaseModel):
+    model_config = ConfigDict(
+        extra="allow",
+        use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,
+    )
 
-    model_config = ConfigDict(extra="allow")
 
-    batch_id: str
+class Submission(_Answer):
+    """An accepted list, stored durably."""
+
+    batch_id: str = Field(examples=["20261124T093000-5f3a9c2e17b4"])
     accepted: int
-    rejected: list[Rejection] = Field(default_factory=list)
-    """The first ones, if there are very many."""
+    """Items to be downloaded."""
+    rejected: list[RejectedRow] = []
+    """Rejected rows; the first 1,000."""
     rejected_count: int = 0
+    """Number of rejected rows."""
     status_url: str = ""
+    """Path of the batch."""
+    encoding: str | None = None
+    """Detected encoding; if not utf-8-sig, check the accents of annotations."""
     reading: Report = Field(default_factory=Report)
-    """Reading report of the list."""
 
     @model_validator(mode="after")
     def _count(self) -> Self:
@@ -48,9 +57,12 @@ class Submission(BaseModel):
         return self
 
 
-class _Labelled(BaseModel):
+class _Labelled(_Answer):
     url: str
+    """Without its secrets; failed.csv has it whole. What came in a file that was sent has none: it
+    is shown as `submitted:` and its name there."""
     name: str | None = None
+    """Of the file, or path of the member; missing: it has a URL."""
 
     @property
     def label(self) -> str:
@@ -61,15 +73,20 @@ class _Labelled(BaseModel):
 class PreviewRow(_Labelled):
     """A row of a dry run."""
 
+    model_config = required("line", "url", "annotation")
+
     line: int
     annotation: str | None = None
 
 
 class Preview(Submission):
-    """Response to a dry run."""
+    """Result of a dry run; nothing was stored."""
 
-    batch_id: str = ""
-    rows: list[PreviewRow] = Field(default_factory=list)
+    batch_id: str = Field("", exclude=True)
+    status_url: str = Field("", exclude=True)
+    encoding: str | None = Field(None, exclude=True)
+    rows: list[PreviewRow] = []
+    """The first 20 that would be accepted."""
 
 
 @dataclass(frozen=True)
@@ -99,45 +116,64 @@ class ListRequest:
 AS_FOUND = ListRequest()
 
 
-class BatchStatus(BaseModel):
-    """Progress of a batch."""
+class ItemCounts(_Answer):
+    """Number of items by outcome; the sum is the number of accepted items."""
 
-    model_config = ConfigDict(extra="allow")
+    queued: int = 0
+    stored: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class BatchStatus(_Answer):
+    """A batch."""
 
     batch_id: str
     name: str | None = None
     collection: str = ""
+    """Collection of its images."""
     kind: str = ""
+    """Origin: url, archive, folder or upload."""
     list_url: str | None = None
-    state: str
-    created_at: datetime | None = None
-    finished_at: datetime | None = None
-    reading: Report | None = None
-    """Reading report of its list; None in a page of batches."""
-    rejected_count: int = 0
-    rejected_codes: dict[str, int] = {}
-    """Reasons of the first rejected rows."""
-    counts: dict[str, int]
+    """URL of the list, without its query."""
+    state: BatchState | SkipJsonSchema[str]
+    counts: ItemCounts
     failure_codes: dict[str, int] = {}
+    """Reasons of failed items."""
     size_bytes: int = 0
+    """Of its images together."""
+    created_at: datetime | SkipJsonSchema[None] = None
+    finished_at: datetime | None = None
+    """When its last item was done."""
 
     @property
     def total(self) -> int:
         """Number of its items."""
-        return sum(self.counts.values())
+        return sum(dict(self.counts).values())
 
     @property
     def done(self) -> int:
         """Number of items with an outcome."""
-        return self.total - self.counts.get("queued", 0)
+        return self.total - self.counts.queued
 
     @property
     def is_finished(self) -> bool:
         """Whether it is finished."""
-        return self.state != "running"
+        return self.state != BatchState.RUNNING
 
 
-class BatchPage(BaseModel):
+class BatchDetails(BatchStatus):
+    """A batch, and how its list was read."""
+
+    reading: Report | SkipJsonSchema[None] = None
+    rejected_count: int = 0
+    """Number of rejected rows."""
+    rejected_codes: dict[str, int] = {}
+    """Reasons of the first 1,000 of them."""
+
+
+class BatchPage(_Answer):
     """Batches, newest first."""
 
     batches: list[BatchStatus]
@@ -146,44 +182,59 @@ class BatchPage(BaseModel):
 
 
 class ItemStatus(_Labelled):
-    """An item of a batch, with its outcome."""
+    """An item of a batch; a queued one with a code waits for its next attempt."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = required("url", "outcome", "code", "detail", "key", "attempts")
 
-    outcome: str
+    outcome: ItemOutcome | SkipJsonSchema[str]
     code: str | None = None
     detail: str | None = None
     key: str | None = None
+    """Of its object in the bucket."""
     is_page: bool = False
-    """Whether its key is of the bucket of pages."""
-    attempts: int | None = None
+    """Whether it is a page: its key is of the bucket of pages."""
+    attempts: int | SkipJsonSchema[None] = None
 
 
-class Retried(BaseModel):
-    """Result of a retry."""
-
-    retried: int
-    """Items that are fetched again."""
-
-
-class DelayedHost(BaseModel):
-    """A paused host."""
-
-    model_config = ConfigDict(extra="allow")
-
-    host: str
-    reason: str
-    until: datetime
-
-
-class HostPage(BaseModel):
-    """Paused hosts."""
-
-    hosts: list[DelayedHost]
-
-
-class ItemPage(BaseModel):
-    """Items of a batch, in the list's order."""
+class ItemPage(_Answer):
+    """Items in the list's order."""
 
     items: list[ItemStatus]
     next: str | None = None
+    """Cursor of the next page."""
+
+
+class DelayReason(StrEnum):
+    """Reason of a pause."""
+
+    THROTTLED = "throttled"
+    """429, 503 or ``Retry-After``."""
+    SILENT = "silent"
+    """No response."""
+    CRAWL_DELAY = "crawl_delay"
+    """Its ``Crawl-delay`` is long."""
+
+
+class HostStatus(_Answer):
+    """A host whose jobs are delayed, or fail if it is unresponsive."""
+
+    host: str
+    reason: DelayReason | SkipJsonSchema[str]
+    until: datetime
+    """End of the pause."""
+    crawl_delay: float = 0.0
+    """Its Crawl-delay in seconds."""
+
+
+class HostPage(_Answer):
+    """Paused hosts, the longest pause first."""
+
+    hosts: list[HostStatus]
+
+
+class Retried(_Answer):
+    """Result of a retry."""
+
+    batch_id: str = ""
+    retried: int
+    status_url: str = ""

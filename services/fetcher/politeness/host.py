@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +20,7 @@ import structlog
 from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.request_batcher import RequestBatcher
 from services.common.domain.errors import DuplicateDocumentError
+from services.common.domain.fetcher_answers import DelayReason, HostStatus
 from services.common.runtime.periodic import doubled
 
 if TYPE_CHECKING:
@@ -186,29 +186,8 @@ def _growing(first: float, times: int) -> float:
     return wait * random.uniform(0.75, 1.25)  # noqa: S311
 
 
-class DelayReason(StrEnum):
-    """Reason of a pause."""
-
-    THROTTLED = "throttled"
-    """429, 503 or ``Retry-After``."""
-    SILENT = "silent"
-    """No response."""
-    CRAWL_DELAY = "crawl_delay"
-    """Its ``Crawl-delay`` is long."""
-
-
 MOST_HOSTS = 100_000
 """Limit of stored pauses; further ones are kept in memory only."""
-
-
-@dataclass(frozen=True)
-class DelayedHost:
-    """A paused host, for display."""
-
-    host: str
-    reason: DelayReason
-    until: datetime
-    crawl_delay: float
 
 
 class HostRepository:
@@ -228,7 +207,7 @@ class HostRepository:
         found = {each["_id"]: _to_state(each, now) async for each in self._collection.find(where)}
         return [found.get(name) for name in names]
 
-    async def delayed(self, *, limit: int) -> list[DelayedHost]:
+    async def delayed(self, *, limit: int) -> list[HostStatus]:
         """Return paused hosts, the longest pause first."""
         now = datetime.now(tz=UTC)
         found = self._collection.find(
@@ -266,12 +245,16 @@ def _to_change(state: HostState, now: datetime) -> Document:
     }
 
 
-def _to_delayed(document: Document, now: datetime) -> DelayedHost:
+def _to_delayed(document: Document, now: datetime) -> HostStatus:
     reason = DelayReason.CRAWL_DELAY
     if document["paused_until"] > now:
         reason = DelayReason.SILENT if document["is_silent"] else DelayReason.THROTTLED
-    until, crawl_delay = document["expires_at"], document["crawl_delay"]
-    return DelayedHost(document["_id"], reason, until, crawl_delay)
+    return HostStatus(
+        host=document["_id"],
+        reason=reason,
+        until=document["expires_at"],
+        crawl_delay=document["crawl_delay"],
+    )
 
 
 def _to_state(document: Document, now: datetime) -> HostState:

@@ -10,8 +10,8 @@ from fastapi.responses import RedirectResponse
 from starlette.datastructures import URL, UploadFile
 
 from services.common.adapters.fetcher_api import FetcherRefusedError, FetcherUnavailableError
-from services.common.domain.batch import RetryScope
-from services.common.domain.fetcher_answers import ItemStatus, ListRequest, Rejection, Submission
+from services.common.domain.batch import RejectedRow, RetryScope
+from services.common.domain.fetcher_answers import ItemStatus, ListRequest, Submission
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.image_formats import PDF_START_BYTES, begins_as_image, is_pdf
 from services.common.domain.packing import END, tar_member
@@ -43,7 +43,7 @@ class Submitted:
     name: str
     batch_id: str = ""
     """Of an accepted list."""
-    rejected: list[Rejection] = field(default_factory=list)
+    rejected: list[RejectedRow] = field(default_factory=list)
     """The first rejected lines."""
     rejected_count: int = 0
     problem: Text | str = ""
@@ -90,7 +90,7 @@ async def batch_page(
     """Show progress and failures of a batch."""
     try:
         batch = await state.fetcher.batch(batch_id)
-        failures = await _failures(state, batch_id) if batch.counts.get("failed") else []
+        failures = await _failures(state, batch_id) if batch.counts.failed else []
     except FetcherRefusedError as error:
         raise ProblemError(404, "batch_not_found", str(error)) from error
     where = ImageFilter(Limits(batch=batch_id), is_placeholder=True)

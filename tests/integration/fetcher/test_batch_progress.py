@@ -1,7 +1,7 @@
 """Progress of a batch: reasons of failures, and bytes of its images."""
 
 from services.cli.watch import so_far
-from services.common.domain.fetcher_answers import BatchStatus
+from services.common.domain.fetcher_answers import BatchDetails
 from tests.support.fetcher import Surroundings, running_fetcher
 from tests.support.images import line_image
 from tests.support.waiting import eventually
@@ -22,9 +22,9 @@ async def test_status_holds_reasons_and_bytes_also_once_its_pages_are_counted_fo
         async with api.post("/batches", json={"items": items}) as response:
             batch_id = (await response.json())["batch_id"]
 
-        async def finished() -> BatchStatus | None:
+        async def finished() -> BatchDetails | None:
             async with api.get(f"/batches/{batch_id}") as response:
-                batch = BatchStatus.model_validate(await response.json())
+                batch = BatchDetails.model_validate(await response.json())
             return batch if batch.is_finished else None
 
         first = await eventually(finished)

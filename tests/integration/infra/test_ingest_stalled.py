@@ -16,9 +16,12 @@ from infra.local.report import find_rows, show_outcome
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document
+from services.common.domain.batch import BatchState
+from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.fetcher_answers import (
     AS_FOUND,
-    BatchStatus,
+    BatchDetails,
+    ItemCounts,
     ItemStatus,
     ListRequest,
     Submission,
@@ -46,9 +49,9 @@ class DoneFetcher(FetcherClient):
         return Submission(batch_id="b", accepted=len(self._keys))
 
     @override
-    async def batch(self, batch_id: str) -> BatchStatus:
-        counts = {"queued": 0, "stored": len(self._keys)}
-        return BatchStatus(batch_id=batch_id, state="completed", counts=counts)
+    async def batch(self, batch_id: str) -> BatchDetails:
+        counts = ItemCounts(stored=len(self._keys))
+        return BatchDetails(batch_id=batch_id, state=BatchState.COMPLETED, counts=counts)
 
     @override
     async def items(
@@ -57,7 +60,7 @@ class DoneFetcher(FetcherClient):
         del batch_id, outcome
         for key in self._keys:
             url, is_page = f"http://site.test/{key}", self._is_page
-            yield ItemStatus(url=url, outcome="stored", key=key, is_page=is_page)
+            yield ItemStatus(url=url, outcome=ItemOutcome.STORED, key=key, is_page=is_page)
 
 
 async def ingested(

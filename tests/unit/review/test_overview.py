@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.common.adapters.prometheus import Alert, Series
-from services.common.domain.fetcher_answers import BatchPage, DelayedHost
+from services.common.domain.fetcher_answers import BatchPage, HostStatus
 from services.common.domain.image import ImageDocument
 from services.quality.annotated import Image
 from services.quality.tally import Tally
@@ -80,7 +80,7 @@ def test_troubles_name_the_command_that_mends_them() -> None:
     ]
     monitoring = Monitoring(down=["consumer"], queues=QUEUES, threshold=0.5, alerts=alerts)
 
-    hosts = [DelayedHost(host="slow.test", reason="retry_after", until=NOW)]
+    hosts = [HostStatus(host="slow.test", reason="retry_after", until=NOW)]
 
     found = troubles(snapshot(monitoring=monitoring, hosts=hosts), 0.4)
 
