@@ -4,14 +4,13 @@ A client that is refused in the middle of its upload gets the response: the conn
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,7 +23,7 @@ from app.errors import (
 )
 from app.schemas import UrlRequest
 from services.common.domain.records import first_problem
-from services.common.runtime.server import bounded_body
+from services.common.runtime.server import FormLimits, bounded_body, read_form
 
 FORM_OVERHEAD_BYTES = 64 * 1024
 """Allowance per file for boundaries, headers and other fields."""
@@ -103,21 +102,11 @@ async def receive_form(request: Request, field: str, limits: Limits, hold: Hold)
     if media_type(request) != "multipart/form-data":
         raise UnsupportedMediaTypeError(f"send a form: multipart/form-data with a field {field!r}")
     most = limits.max_bytes + FORM_OVERHEAD_BYTES * limits.max_files
-    parser = MultiPartParser(
-        request.headers,
-        _bounded(request, most, hold),
-        max_files=limits.max_files,
-        max_fields=MAX_FIELDS,
-        max_part_size=FORM_OVERHEAD_BYTES,
-    )
-    parser.spool_max_size = most  # in memory: never waits for a disk
-    try:
-        async with _deadline(limits):
-            form = await parser.parse()
-    except MultiPartException as error:
-        raise InvalidRequestError(f"the form is malformed: {error.message}") from error
-    except ValueError as error:  # for instance an invalid character set
-        raise InvalidRequestError("the form is malformed") from error
+    body = bounded_body(request, most, _too_large, hold)
+    # In memory: never waits for a disk
+    of_form = FormLimits(MAX_FIELDS, FORM_OVERHEAD_BYTES, limits.max_files, memory_bytes=most)
+    async with _deadline(limits):
+        form = await read_form(request, body, of_form, _malformed)
     try:
         return await _to_form(form, field, limits)
     finally:
@@ -134,9 +123,10 @@ async def receive_url(request: Request, limits: Limits, hold: Hold) -> UrlReques
         OverloadedError: The memory budget is exhausted.
     """
     async with _deadline(limits):
-        pieces = [piece async for piece in _bounded(request, FORM_OVERHEAD_BYTES, hold)]
+        body = bounded_body(request, FORM_OVERHEAD_BYTES, _too_large, hold)
+        content = b"".join([piece async for piece in body])
     try:
-        return UrlRequest.model_validate_json(b"".join(pieces))
+        return UrlRequest.model_validate_json(content)
     except ValidationError as error:
         raise InvalidRequestError(first_problem(error, whole="the JSON")[:300]) from error
 
@@ -182,10 +172,8 @@ async def _file(value: UploadFile | str, field: str) -> bytes:
     return await value.read()
 
 
-async def _bounded(request: Request, most: int, hold: Hold) -> AsyncGenerator[bytes, None]:
-    async for chunk in bounded_body(request, most, _too_large):
-        hold(len(chunk))
-        yield chunk
+def _malformed(reason: str) -> InvalidRequestError:
+    return InvalidRequestError(f"the form is malformed: {reason}")
 
 
 def _too_large(max_bytes: int) -> ImageTooLargeError:

@@ -1,24 +1,23 @@
 """Receive a file over HTTP into the spool, in constant memory."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
 from services.common.domain.tables.list_format import ListFormat
 from services.common.runtime.problems import ProblemError
-from services.common.runtime.server import bounded_body
+from services.common.runtime.server import FormLimits, bounded_body, read_form
 from services.fetcher.list_parameters import ListParameters, refuse_unknown
 from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.openings import Opened, Openings
 from services.fetcher.sources.sent import Sent, clean_file_name, too_large
 from services.fetcher.sources.spool import Spool, space_errors
 
-_MAX_FIELDS = 16
-_MAX_FIELD_BYTES = 64 * 1024
+_FORM_LIMITS = FormLimits(fields=16, field_bytes=64 * 1024)
 _FORM_BYTES = 64 * 1024
 """Allowance of a form beside its file."""
 _PARAMETERS = frozenset(ListParameters.model_fields)
@@ -133,8 +132,10 @@ async def _sent_as_body(
 
 @asynccontextmanager
 async def _form(request: Request, limit: int, spool: Spool) -> AsyncIterator[FormData]:
+    body = bounded_body(request, limit, too_large, partial(spool.take, request))
     try:
-        form = await _parse(request, limit, spool)
+        with space_errors():  # the parser stores its file on disk
+            form = await read_form(request, body, _FORM_LIMITS, _malformed)
         try:
             yield form
         finally:
@@ -143,26 +144,5 @@ async def _form(request: Request, limit: int, spool: Spool) -> AsyncIterator[For
         spool.give_back(request)
 
 
-async def _parse(request: Request, limit: int, spool: Spool) -> FormData:
-    """Read a form; the parser stores its file on disk."""
-    chunks = bounded_body(request, limit, too_large)
-
-    async def counted() -> AsyncGenerator[bytes]:
-        async for chunk in chunks:
-            spool.take(request, len(chunk))
-            yield chunk
-
-    async with aclosing(chunks), aclosing(counted()) as stream:
-        parser = MultiPartParser(
-            request.headers,
-            stream,
-            max_files=1,
-            max_fields=_MAX_FIELDS,
-            max_part_size=_MAX_FIELD_BYTES,
-        )
-        try:
-            with space_errors():
-                return await parser.parse()
-        except (MultiPartException, KeyError, ValueError) as error:  # the form's charset may raise
-            detail = f"not a valid form: {error}"
-            raise ProblemError(422, "malformed_request", detail) from error
+def _malformed(reason: str) -> ProblemError:
+    return ProblemError(422, "malformed_request", f"not a valid form: {reason}")

@@ -8,17 +8,23 @@ and a limit that reads the former is passed by any body.
 import asyncio
 import signal
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
 
 import uvicorn
 from fastapi import FastAPI, Request
-from starlette.datastructures import Headers
+from starlette.datastructures import FormData, Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from services.common.domain.sizes import MEBIBYTE
 from services.common.runtime.access import Refuse, as_problem
 from services.common.runtime.problems import ProblemError
 
 TooLarge = Callable[[int], Exception]
 """Builds the error of a body that exceeds its limit."""
+Malformed = Callable[[str], Exception]
+"""Builds the error of a form that can't be parsed, by the reason."""
 
 
 def http_server(
@@ -73,18 +79,59 @@ def too_large(max_bytes: int) -> ProblemError:
 
 
 async def bounded_body(
-    request: Request, max_bytes: int, too_large: TooLarge
+    request: Request,
+    max_bytes: int,
+    too_large: TooLarge,
+    reserve: Callable[[int], None] = lambda _: None,
 ) -> AsyncGenerator[bytes, None]:
     """Yield the body of a request in chunks, at most ``max_bytes`` in all.
 
+    ``reserve`` is called with the size of each chunk, before it is yielded.
+
     Raises:
-        Exception: From ``too_large``; before the first chunk if Content-Length is too large.
+        Exception: From ``too_large``, before the first chunk if Content-Length is too large; or
+            from ``reserve``.
     """
     limit = _Limit(max_bytes, too_large)
     limit.check_declared(request.headers)
     async for piece in request.stream():
         limit.take(len(piece))
+        reserve(len(piece))
         yield piece
+
+
+@dataclass(frozen=True)
+class FormLimits:
+    """Limits of a form, beside that of its body."""
+
+    fields: int
+    field_bytes: int
+    files: int = 1
+    memory_bytes: int = MEBIBYTE
+    """A larger file is on disk."""
+
+
+async def read_form(
+    request: Request, body: AsyncGenerator[bytes, None], limits: FormLimits, malformed: Malformed
+) -> FormData:
+    """Parse a ``multipart/form-data`` body; the caller closes the form.
+
+    Raises:
+        Exception: From ``malformed``, or from ``body``.
+    """
+    parser = MultiPartParser(
+        request.headers,
+        body,
+        max_files=limits.files,
+        max_fields=limits.fields,
+        max_part_size=limits.field_bytes,
+    )
+    parser.spool_max_size = limits.memory_bytes
+    async with aclosing(body):
+        try:
+            return await parser.parse()
+        except (MultiPartException, KeyError, ValueError) as error:  # its charset may raise
+            raise malformed(str(error)) from error
 
 
 class BodyGuard:
