@@ -54,11 +54,11 @@ def parse_split(text: str) -> Split:
 
 def hosts_of(sources: Iterable[Source]) -> list[str]:
     """Return the distinct hosts of an image's sources, sorted by time."""
-    return list(dict.fromkeys(host for each in sources if (host := host_of(each.url or ""))))
+    return list(dict.fromkeys(name for each in sources if (name := _host_name(each.url or ""))))
 
 
-def host_of(url: str) -> str:
-    """Return the host of a URL in lower case; empty if there is none."""
+def _host_name(url: str) -> str:
+    """Return the host of a URL in lower case, without its port; empty if there is none."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:
