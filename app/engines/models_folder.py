@@ -25,6 +25,7 @@ from services.common.domain.trained_models import (
     Promotions,
     in_service,
 )
+from services.common.runtime.files import FileTooLargeError, check_size, read_bounded
 
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.onnx")
 """Files of a model: weights, configuration, vocabulary, SentencePiece. Pickled weights (``*.bin``)
@@ -92,7 +93,8 @@ class LocalModel:
                 f"{self.folder} has {len(files)} files, at most {MOST_FILES} are read: {TO_DO}"
             )
         for path in files:
-            _check_size(path, path.stat().st_size, limit_of(path.name), TO_DO)
+            with _as_unexpected(path, TO_DO):
+                check_size(path.stat().st_size, limit_of(path.name))
         return {path.name: read_limited(path) for path in files}
 
 
@@ -108,19 +110,16 @@ def read_limited(path: Path, *, limit: int = 0, to_do: str = TO_DO) -> bytes:
         OSError: It can't be read.
         UnexpectedModelError: It is too large; nothing was read then.
     """
-    limit = limit or limit_of(path.name)
-    with path.open("rb") as file:
-        _check_size(path, os.fstat(file.fileno()).st_size, limit, to_do)
-        content = file.read(limit + 1)  # it may have grown since
-    _check_size(path, len(content), limit, to_do)
-    return content
+    with _as_unexpected(path, to_do):
+        return read_bounded(path, limit or limit_of(path.name))
 
 
-def _check_size(path: Path, size: int, limit: int, to_do: str) -> None:
-    if size > limit:
-        raise UnexpectedModelError(
-            f"{path} is larger than {limit // MEBIBYTE} MiB, its limit: {to_do}"
-        )
+@contextmanager
+def _as_unexpected(path: Path, to_do: str) -> Iterator[None]:
+    try:
+        yield
+    except FileTooLargeError as error:
+        raise UnexpectedModelError(f"{path} is {error}: {to_do}") from error
 
 
 def limit_of(name: str) -> int:

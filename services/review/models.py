@@ -26,6 +26,7 @@ from services.common.domain.trained_models import (
     TrainedRecord,
     in_service,
 )
+from services.common.runtime.files import FileTooLargeError, read_bounded
 from services.common.runtime.periodic import periodic
 from services.review.metrics import LOOP_ANNOTATIONS, LOOP_CALL, LOOP_STAGE
 
@@ -117,13 +118,11 @@ async def watch_loop(folder: Path, stop: asyncio.Event) -> None:
 
 def _read(file: Path, kind: type[Kind], problems: list[str]) -> Kind | None:
     try:
-        with file.open("rb") as opened:
-            content = opened.read(LARGEST_RECORD + 1)
-        if len(content) > LARGEST_RECORD:
-            problems.append(f"{file}: larger than {LARGEST_RECORD // 2**20} MiB, its limit")
-            return None
-        return kind.model_validate_json(content)
+        return kind.model_validate_json(read_bounded(file, LARGEST_RECORD))
     except FileNotFoundError:
+        return None
+    except FileTooLargeError as error:
+        problems.append(f"{file}: {error}")
         return None
     except (OSError, ValidationError) as error:
         problems.append(f"{file}: {type(error).__name__}")
