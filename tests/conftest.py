@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def patient_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pages search to the end in their first answer, however slow the machine is."""
     for name in ("FIRST_SECONDS", "SEARCH_SECONDS"):
-        monkeypatch.setattr(f"services.review.patience.{name}", 60.0)
+        monkeypatch.setattr(f"services.review.search_limits.{name}", 60.0)
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,6 @@ from services.common.adapters.rabbitmq.retry_policy import (
 from services.common.runtime.problems import ProblemError
 from services.common.runtime.settings import AmqpSettings
 from services.review.overview import Overview
-from services.review.pages import Pages
 from services.review.quality import Quality
 from services.review.queue import Queue
 from services.review.sessions import (
@@ -33,6 +32,7 @@ from services.review.sessions import (
     Sessions,
 )
 from services.review.settings import ReviewSettings
+from services.review.templating import Templates
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class AppState:
 
     settings: ReviewSettings
     sessions: Sessions
-    pages: Pages
+    templates: Templates
     database: Database
     images: ImageRepository
     store: ObjectStore
@@ -67,7 +67,7 @@ class LoginRequiredError(Exception):
 
 def _state(request: Request) -> AppState:
     state: AppState = request.app.state.app_state
-    return replace(state, pages=state.pages.for_request(request))
+    return replace(state, templates=state.templates.for_request(request))
 
 
 StateDep = Annotated[AppState, Depends(_state)]

@@ -136,7 +136,7 @@ def _page_of_error(state: AppState) -> Callable[[Request, Exception], Awaitable[
     async def show(request: Request, error: Exception) -> Response:
         status, code, detail = _said_of(error)
         session = state.sessions.read(request.cookies.get(COOKIE))
-        return state.pages.for_request(request).page(
+        return state.templates.for_request(request).render(
             "error", session, status=status, state=status, code=code, detail=detail
         )
 

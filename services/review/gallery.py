@@ -23,7 +23,7 @@ from services.common.domain.records import Quality
 from services.quality.annotated import how_of, reference_text
 from services.quality.tally import length_of
 from services.review.found_page import FoundPage, decode, fill_page
-from services.review.patience import search_seconds
+from services.review.search_limits import search_seconds
 
 PAGE = 24
 FIELDS = dict.fromkeys(

@@ -30,13 +30,13 @@ from services.review.label_studio import Inbox, webhook_router
 from services.review.leases import Leases
 from services.review.models import watch_loop
 from services.review.overview import TIMEOUT_SECONDS, Overview, Sources, open_overview
-from services.review.pages import Pages
 from services.review.quality import Quality
 from services.review.queue import Queue
-from services.review.renewed import Renewed
+from services.review.refreshed_answer import RefreshedAnswer
 from services.review.sessions import EndedSessions, PasswordGuesses, Sessions
 from services.review.settings import ReviewSettings
 from services.review.suspects import SuspectList, suggest
+from services.review.templating import Templates
 
 SECONDS_OF_AN_HOUR = 3600.0
 CONVERSIONS = 2
@@ -72,7 +72,9 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         _open_inbox(config.label_studio, database) as inbox,
         _open_prometheus(settings) as prometheus,
         open_overview(_sources(config, store, database, fetcher, prometheus)) as overview,
-        aclosing(Renewed(partial(suggest, ImageRepository(database.images)))) as suggestions,
+        aclosing(
+            RefreshedAnswer(partial(suggest, ImageRepository(database.images)))
+        ) as suggestions,
         asyncio.TaskGroup() as tasks,
     ):
         quality = Quality(
@@ -128,7 +130,7 @@ def _app_state(
     return AppState(
         settings=settings,
         sessions=sessions,
-        pages=Pages(sessions),
+        templates=Templates(sessions),
         database=database,
         images=images,
         store=store,

@@ -28,7 +28,7 @@ from services.common.domain.fetcher_answers import BatchPage, HostStatus
 from services.common.domain.image_filter import ImageFilter
 from services.common.domain.records import Quality
 from services.common.runtime.settings import AmqpSettings
-from services.review.renewed import Renewed
+from services.review.refreshed_answer import RefreshedAnswer
 
 T = TypeVar("T")
 
@@ -126,8 +126,8 @@ class Overview:
     """The figures of the overview."""
 
     def __init__(self, sources: Sources) -> None:
-        self._state = Renewed(partial(ask_servers, sources))
-        self._images = Renewed(partial(count_images, sources.images))
+        self._state = RefreshedAnswer(partial(ask_servers, sources))
+        self._images = RefreshedAnswer(partial(count_images, sources.images))
 
     async def look(self) -> Snapshot | None:
         """Return the figures; None if the first ones take long."""

@@ -14,12 +14,11 @@ from services.common.domain.records import Annotation, Confirmation, Quality
 from services.review.found_page import fill_page
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
-from services.review.patience import search_seconds
 from services.review.queue_filter import Mode, QueueFilter, of_second_reader, sort_keys, where
-from services.review.renewed import Renewed
+from services.review.refreshed_answer import RefreshedAnswer
+from services.review.search_limits import SearchLock, search_seconds
 from services.review.sessions import Session
 from services.review.suspects import SuspectList, is_within
-from services.review.turns import Turns
 
 MOST_LEFT = 200
 """Limit of the count of images that are left: more take longer to count than a page may take."""
@@ -57,16 +56,16 @@ class Queue:
         suggestions: Images whose annotation would teach most.
         second_share: Share of images that two people read.
         reviewers: People who decide where they have read differently; empty: everybody.
-        turns: Of searches.
+        search_lock: Serialises searches, which would try the same images.
     """
 
     images: ImageRepository
     leases: Leases
     suspects: SuspectList
-    suggestions: Renewed[dict[str, ImageDocument]]
+    suggestions: RefreshedAnswer[dict[str, ImageDocument]]
     second_share: float = 0.0
     reviewers: frozenset[str] = frozenset()
-    turns: Turns = field(default_factory=Turns)
+    search_lock: SearchLock = field(default_factory=SearchLock)
 
     def is_reviewer(self, session: Session) -> bool:
         """Whether a person decides where two have read an image differently."""
@@ -93,8 +92,8 @@ class Queue:
         cut = None
         if len(got) < 2:
             seconds = None if wanted.wait else search_seconds(wait=False)
-            async with self.turns.turn(seconds) as has_come:
-                cut = await self._fill(is_enough, session, wanted) if has_come else Cut(None)
+            async with self.search_lock.acquire(seconds) as is_acquired:
+                cut = await self._fill(is_enough, session, wanted) if is_acquired else Cut(None)
         now, later = [*got.values(), None, None][:2]
         return Task(now, later, cut)
 

@@ -10,7 +10,7 @@ from services.common.domain.annotations import Outcome
 from services.common.domain.records import Quality
 from services.review.leases import Leases
 from services.review.queue import Queue
-from services.review.renewed import Renewed
+from services.review.refreshed_answer import RefreshedAnswer
 from services.review.sessions import Session
 from services.review.suspects import SuspectList, suggest
 from tests.support.cutting import cut_before
@@ -30,7 +30,10 @@ async def queue(database: Database) -> Queue:
     images = ImageRepository(database.images)
     leases = Leases(database.review_leases, seconds=60)
     queue = Queue(
-        images, leases, SuspectList(images, refresh_seconds=60), Renewed(partial(suggest, images))
+        images,
+        leases,
+        SuspectList(images, refresh_seconds=60),
+        RefreshedAnswer(partial(suggest, images)),
     )
     await answer(queue, FIRST["_id"], "right text")
     return queue

@@ -343,7 +343,7 @@ async def test_nothing_can_be_typed_before_the_next_text_is_ready(office: Office
 async def test_search_goes_on_when_the_page_is_there(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.review.patience.FIRST_SECONDS", -1.0)
+    monkeypatch.setattr("services.review.search_limits.FIRST_SECONDS", -1.0)
     await office.review.add(known("far", 0.5), with_objects=True)
     async with office.desk("ada") as page:
         await expect(page.locator("#text:focus")).to_have_value("far")
@@ -356,7 +356,7 @@ async def test_search_goes_on_when_the_page_is_there(
 async def test_person_goes_on_while_a_search_does(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.review.patience.FIRST_SECONDS", -1.0)
+    monkeypatch.setattr("services.review.search_limits.FIRST_SECONDS", -1.0)
     await office.review.add(known("far", 0.5), with_objects=True)
     is_over = asyncio.Event()
 

@@ -30,7 +30,7 @@ async def alert_page(state: StateDep, user: CurrentUser, name: str) -> Response:
             404, "alert_not_found", "no such alert is described in docs/monitoring.md"
         )
     title, body = sections[name.lower()]
-    return state.pages.page("alert", user, title=title, paragraphs=to_paragraphs(body))
+    return state.templates.render("alert", user, title=title, paragraphs=to_paragraphs(body))
 
 
 def to_paragraphs(text: str) -> list[Markup]:

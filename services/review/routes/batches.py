@@ -77,7 +77,7 @@ async def batches_page(
     """Show batches, newest first, and the upload form."""
     found = await state.fetcher.batches(cursor, limit=SHOWN_BATCHES)
     address = URL(request.url.path).replace(query=request.url.query)
-    return state.pages.page("batches", user, found=found, address=address)
+    return state.templates.render("batches", user, found=found, address=address)
 
 
 @router.get("/batches/{batch_id}")
@@ -94,7 +94,7 @@ async def batch_page(
     except FetcherRefusedError as error:
         raise ProblemError(404, "batch_not_found", str(error)) from error
     where = ImageFilter(Limits(batch=batch_id), is_placeholder=True)
-    return state.pages.page(
+    return state.templates.render(
         "batch",
         user,
         batch=batch,
@@ -144,7 +144,7 @@ async def submit(state: StateDep, user: CurrentUser, form: VerifiedForm) -> Resp
         return RedirectResponse(f"/batches/{done[0].batch_id}", status_code=303)
     status = 422 if any(each.problem for each in done) else 200
     asks_for_columns = any(each.lacks_columns for each in done)
-    return state.pages.page(
+    return state.templates.render(
         "submitted", user, status=status, files=done, asks_for_columns=asks_for_columns
     )
 

@@ -41,12 +41,12 @@ async def gallery_page(
     """Show images that match the filters; the newest ones as they come."""
     page = await find_page(state.images, filters)
     figures, names = state.quality.figures, state.overview.batch_names()
-    return state.pages.page(
+    return state.templates.render(
         "gallery",
         user,
         filters=filters,
         page=page,
-        is_renewed=not filters.cursor and dict(filters.parameters()).keys() <= {"collection"},
+        is_refreshed=not filters.cursor and dict(filters.parameters()).keys() <= {"collection"},
         choices=choices(figures, filters, names),
         suggested=figures.suggested() if figures else {},
         names=names,
@@ -66,7 +66,7 @@ async def strip(state: StateDep, user: CurrentUser, id: ImageId) -> Response:  #
     """Show a line within its page, as a part of another page; empty if it is of none."""
     document = await _document(state, id)
     found = await strip_of(document, state.page_documents, state.images, user.name)
-    return state.pages.page("strip", user, strip=found)
+    return state.templates.render("strip", user, strip=found)
 
 
 @router.get("/content")
@@ -147,7 +147,7 @@ async def _page(
 ) -> Response:
     annotation = image.shown_to(user.name)
     reasons = state.queue.suspects.reasons(image) if annotation else []
-    return state.pages.page(
+    return state.templates.render(
         "image",
         user,
         status=status,

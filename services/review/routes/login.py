@@ -81,7 +81,7 @@ async def choose_language(request: Request) -> Response:
 def _login(
     state: AppState, then: str, *, name: str = "", problem: Text | None = None, status: int = 200
 ) -> Response:
-    return state.pages.page(
+    return state.templates.render(
         "login",
         None,
         status=status,

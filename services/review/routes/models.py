@@ -17,4 +17,4 @@ async def models_page(state: StateDep, user: CurrentUser) -> Response:
         asyncio.to_thread(read_models, state.settings.models), state.overview.look()
     )
     monitoring = now.monitoring if now else None
-    return state.pages.page("models", user, found=found, monitoring=monitoring)
+    return state.templates.render("models", user, found=found, monitoring=monitoring)

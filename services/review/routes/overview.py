@@ -21,7 +21,7 @@ async def overview_page(state: StateDep, user: CurrentUser) -> Response:
     suspects = len(labels.ids(NO_LIMITS)) if labels.is_ready else None
     steps = figures.by_time() if figures else []
     threshold = now.monitoring.threshold if now and now.monitoring else None
-    return state.pages.page(
+    return state.templates.render(
         "overview",
         user,
         now=now,

@@ -90,7 +90,7 @@ async def turn(state: StateDep, _: CurrentUser, form: VerifiedForm) -> Response:
 
 
 def _answer(state: AppState, said: Text, status: int) -> Response:
-    return PlainTextResponse(state.pages.translate(said), status_code=status)
+    return PlainTextResponse(state.templates.translate(said), status_code=status)
 
 
 async def _page(state: AppState, form: FormData) -> PageDocument:

@@ -14,8 +14,8 @@ from services.common.runtime.problems import ProblemError
 from services.review.access import AppState, CurrentUser, StateDep
 from services.review.found_page import decode, fill_page
 from services.review.page_views import view_page
-from services.review.patience import search_seconds
 from services.review.routes.pictures import ETag, picture_response
+from services.review.search_limits import search_seconds
 
 SHOWN_PAGES = 50
 MOST_PAGES = 10_000
@@ -49,7 +49,7 @@ async def pages_page(
         for at in (cursor, found.next)
     )
     context: dict[str, Any] = {"this": this, "later": later, "batch": batch, "wait": wait}
-    return state.pages.page("pages", user, pages=pages, found=found, **context)
+    return state.templates.render("pages", user, pages=pages, found=found, **context)
 
 
 @router.get("/page-content")
@@ -66,7 +66,7 @@ async def page_page(state: StateDep, user: CurrentUser, key: str) -> Response:
     """Show a page with its lines, to be annotated from top to bottom."""
     page = await _page(state, f"{state.page_store.bucket}/{key}")
     view = await view_page(page, state.images, state.store.bucket, user.name)
-    return state.pages.page("page", user, page=page, view=view)
+    return state.templates.render("page", user, page=page, view=view)
 
 
 async def _page(state: AppState, page_id: str) -> PageDocument:

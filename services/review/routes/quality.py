@@ -20,7 +20,7 @@ async def quality_page(
     counted = state.quality.figures
     names = state.overview.batch_names()
     figures, offered = counted and counted.of(form), choices(counted, form, names)
-    return state.pages.page(
+    return state.templates.render(
         "quality",
         user,
         figures=figures,

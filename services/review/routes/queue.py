@@ -105,7 +105,7 @@ async def progress(
     """Show how many images are done, by whom, and left."""
     done = await state.queue.leases.progress(user.name)
     left = await state.queue.left(user, form.wanted)
-    return state.pages.page("progress", user, progress=done, left=left, most=MOST_LEFT)
+    return state.templates.render("progress", user, progress=done, left=left, most=MOST_LEFT)
 
 
 @router.post("/queue/keep", status_code=204)
@@ -127,7 +127,7 @@ async def answer(
     task = await state.queue.task(user, wanted, *filter(None, done.expected))
     if "hx-request" not in request.headers:
         # No redirect: it would lose what happened, what was typed and which image comes next
-        state = replace(state, pages=replace(state.pages, address=_address(form)))
+        state = replace(state, templates=replace(state.templates, address=_address(form)))
         return _page("queue", state, user, task=task, form=form, done=done)
     page = _page("task", state, user, task=task, form=form, done=done)
     page.headers["HX-Trigger"] = ANSWERED
@@ -178,7 +178,7 @@ def _page(
     is_second = bool(image and image.annotation) and annotation is None
     reasons = state.queue.suspects.reasons(image) if image and annotation else []
     figures = state.quality.figures
-    return state.pages.page(
+    return state.templates.render(
         name,
         user,
         task=task,

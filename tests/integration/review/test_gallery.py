@@ -116,7 +116,7 @@ async def test_search_that_is_cut_short_never_says_that_nothing_is_there(
     review: Site, ada: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("FIRST_SECONDS", "SEARCH_SECONDS"):
-        monkeypatch.setattr(f"services.review.patience.{name}", -1.0)
+        monkeypatch.setattr(f"services.review.search_limits.{name}", -1.0)
     await review.add(known("far", 0.03))
     shown = []
     async for html in pages(ada, "q=far&order=worst"):
@@ -131,7 +131,7 @@ async def test_search_that_is_cut_short_never_says_that_nothing_is_there(
 async def test_page_comes_before_the_end_of_its_search(
     review: Site, ada: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.review.patience.FIRST_SECONDS", -1.0)
+    monkeypatch.setattr("services.review.search_limits.FIRST_SECONDS", -1.0)
     await review.add(known("far", 0.5))
     first = await ada.open("/gallery?q=far&order=worst")
 
@@ -238,7 +238,7 @@ async def test_end_of_a_search_of_pages_is_announced(
     review: Site, ada: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add_page(review)
-    monkeypatch.setattr("services.review.patience.FIRST_SECONDS", -1.0)
+    monkeypatch.setattr("services.review.search_limits.FIRST_SECONDS", -1.0)
 
     first = await ada.open("/pages")
     last = await ada.finish(first)

@@ -412,7 +412,7 @@ async def test_search_that_takes_long_says_so_and_goes_on(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("FIRST_SECONDS", "SEARCH_SECONDS"):
-        monkeypatch.setattr(f"services.review.patience.{name}", -1.0)
+        monkeypatch.setattr(f"services.review.search_limits.{name}", -1.0)
     sources = [{"url": "https://far.example/a.png", "batch_id": "b1"}]
     far, other = known("far", 0.03, sources=sources), known("other", 0.9)
     await site.add(far, other)
@@ -432,7 +432,7 @@ async def test_first_answer_never_offers_what_comes_later(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the second pass would begin, by score, while the first is under way."""
-    monkeypatch.setattr("services.review.patience.FIRST_SECONDS", -1.0)
+    monkeypatch.setattr("services.review.search_limits.FIRST_SECONDS", -1.0)
     await site.add(known("disputed", 0.9, disagreement=0.1), known("other", 0.001))
     async with site.person() as ada:
         first = await ada.open("/queue")

@@ -14,8 +14,8 @@ from typing_extensions import override
 from infra.translations import extract, read, untranslated, update
 from services.common.domain.texts import Plural, Text
 from services.review.languages import TRANSLATED, catalogue_path, choose, load_languages
-from services.review.pages import Pages
 from services.review.sessions import Sessions
+from services.review.templating import Templates
 
 TEMPLATES = Path("services/review/templates")
 NEUTRAL = re.compile(r"Alt\+\S?|/\w+\?|DocReco|Prometheus|CC-BY-4\.0|windows-1250")
@@ -174,4 +174,4 @@ def test_text_is_english_until_it_is_shown() -> None:
 def test_any_address_can_be_shown_again() -> None:
     scope = {"type": "http", "method": "GET", "path": "//[none", "query_string": b"a"}
     request = Request(scope | {"headers": [], "scheme": "http", "server": ("h", 80)})
-    assert Pages(Sessions(None, seconds=1)).for_request(request).address == "//[none?a"
+    assert Templates(Sessions(None, seconds=1)).for_request(request).address == "//[none?a"

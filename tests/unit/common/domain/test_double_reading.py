@@ -21,7 +21,7 @@ from services.review.leases import Leases
 from services.review.page_views import LineView
 from services.review.queue import Queue
 from services.review.queue_filter import Mode, QueueFilter, of_second_reader, where
-from services.review.renewed import Renewed
+from services.review.refreshed_answer import RefreshedAnswer
 from services.review.sessions import Session
 from services.review.suspects import SuspectList, suggest
 from tests.factories import NOW, document, prediction
@@ -214,7 +214,7 @@ async def test_suspect_that_is_not_for_this_person_stays_for_others(
 ) -> None:
     desk = Desk(image)
     fakes = cast("ImageRepository", desk), cast("Leases", desk), cast("SuspectList", desk)
-    suggestions = Renewed(partial(suggest, fakes[0]))
+    suggestions = RefreshedAnswer(partial(suggest, fakes[0]))
     queue = Queue(*fakes, suggestions, reviewers=frozenset({"eve"}))
     task = await queue.task(Session("s1", "bob", 9e9), QueueFilter(Mode.SUSPECTS))
     assert (task.now, bool(desk.discarded)) == (None, is_discarded)

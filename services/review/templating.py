@@ -19,7 +19,7 @@ from services.review.sessions import Session, Sessions
 
 
 @dataclass(frozen=True)
-class Pages:
+class Templates:
     """Renders templates.
 
     Args:
@@ -50,7 +50,7 @@ class Pages:
         translated: str = self.environments[self.language].filters["translated"](text)
         return translated
 
-    def page(
+    def render(
         self, template: str, session: Session | None, *, status: int = 200, **context: Any
     ) -> HTMLResponse:
         """Return a page."""

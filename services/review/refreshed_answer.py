@@ -14,13 +14,13 @@ T = TypeVar("T")
 FRESH_SECONDS = 2.0
 COST_SHARE = 10
 """Pause between two questions, in times of what the last answer took."""
-PATIENCE_SECONDS = 0.1
+WAIT_SECONDS = 0.1
 """Wait of a page for fresh figures before it shows the last ones."""
 FIRST_SECONDS = 1.0
 """Its wait for the first ones."""
 
 
-class Renewed(Generic[T]):
+class RefreshedAnswer(Generic[T]):
     """The last answer to a question, which is asked again when a page needs it.
 
     The cost is bounded: one question at a time, and a pause after each.
@@ -36,14 +36,14 @@ class Renewed(Generic[T]):
         """Ask if the last answer is old; return that one at once."""
         is_asking = self._task is not None and not self._task.done()
         if not is_asking and monotonic() >= self._fresh_until:
-            self._task = asyncio.create_task(self._renew())
+            self._task = asyncio.create_task(self._refresh())
         return self.last
 
     async def look(self) -> T | None:
         """Return a fresh answer, else the last one; None if the first one takes long."""
         self.ask()
         if self._task is not None and not self._task.done():
-            seconds = FIRST_SECONDS if self.last is None else PATIENCE_SECONDS
+            seconds = FIRST_SECONDS if self.last is None else WAIT_SECONDS
             await asyncio.wait({self._task}, timeout=seconds)
         return self.last
 
@@ -53,7 +53,7 @@ class Renewed(Generic[T]):
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    async def _renew(self) -> None:
+    async def _refresh(self) -> None:
         begun = monotonic()
         try:
             self.last = await self._question()
