@@ -95,7 +95,7 @@ def _answer(writer: Writer, report: Report) -> dict[str, Any]:
     return {
         "rows": writer.rows,
         **_complete(dict(writer.counts)),
-        "remarks": [vars(each) for each in writer.remarks],
+        "remarks": [vars(each) for each in writer.issues],
         "reading": asdict(report),
     }
 
@@ -149,12 +149,12 @@ def _render(writer: Writer, report: Report, *, dry_run: bool) -> list[Any]:
         for code, said in _AT_ONCE.items()
         if writer.codes[code] > 1 and not writer.found[code]
     }
-    remarks = [each for each in writer.remarks if each.code not in at_once]
+    issues = [each for each in writer.issues if each.code not in at_once]
     shown: list[Any] = []
-    if remarks:
+    if issues:
         rows = [
             [cell(each.line), cell(each.outcome, "red"), cell(each.where), cell(each.detail)]
-            for each in remarks
+            for each in issues
         ]
         columns = ("line", "outcome", "image", "why")
         shown.append(Table("Not annotated", columns, rows, most=SHOWN))
@@ -163,6 +163,6 @@ def _render(writer: Writer, report: Report, *, dry_run: bool) -> list[Any]:
 
 def _examples(writer: Writer, code: Code) -> str:
     """Format the first rows of a kind."""
-    names = [plain(each.where) for each in writer.remarks if each.code is code][:EXAMPLES]
+    names = [plain(each.where) for each in writer.issues if each.code is code][:EXAMPLES]
     rest = writer.codes[code] - len(names)
     return f" ({', '.join(names)}{f' and {rest} more' if rest else ''})" if names else ""

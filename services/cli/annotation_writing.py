@@ -35,8 +35,8 @@ class Code(StrEnum):
 
 
 @dataclass(frozen=True)
-class Remark:
-    """A message about a row."""
+class RowIssue:
+    """A row that was not written, and why."""
 
     line: int
     outcome: str
@@ -115,7 +115,7 @@ class Writer:
         self.rows = 0
         self.counts: Counter[str] = Counter()
         """Images by outcome; rows without image count as unknown or rejected."""
-        self.remarks: list[Remark] = []
+        self.issues: list[RowIssue] = []
         self.codes: Counter[Code] = Counter()
         self.found: Counter[Code] = Counter()
         """Rows with an image, by the code of rows without one that use the same kind of name."""
@@ -124,18 +124,18 @@ class Writer:
         """Write the annotation of a row, or report the reason."""
         self.rows += 1
         if isinstance(row, Problem):
-            self._note(Remark(row.line, REJECTED, "", row.detail))
+            self._note(RowIssue(row.line, REJECTED, "", row.detail))
             return
         try:
             annotation = to_annotation(row.text, row.quality, by=self._by, how=How.GIVEN)
         except UnacceptableAnnotationError as error:
-            self._note(Remark(row.line, REJECTED, row.where, str(error)))
+            self._note(RowIssue(row.line, REJECTED, row.where, str(error)))
             return
         is_known = False
         found = await self._finder.find(row.where)
         if found.is_by_name and len(found.ids) > 1:
             detail = "several images have this name: choose by --collection"
-            self._note(Remark(row.line, REJECTED, row.where, detail, Code.AMBIGUOUS))
+            self._note(RowIssue(row.line, REJECTED, row.where, detail, Code.AMBIGUOUS))
             return
         for document_id in found.ids:
             is_known = await self._write(row, document_id, annotation) or is_known
@@ -143,7 +143,7 @@ class Writer:
         if is_known:
             self.found[code] += 1
         else:
-            self._note(Remark(row.line, Outcome.UNKNOWN, row.where, "no existing image", code))
+            self._note(RowIssue(row.line, Outcome.UNKNOWN, row.where, "no existing image", code))
 
     async def _write(self, row: Row, document_id: str, annotation: Annotation) -> bool:
         outcome = await self._images.annotate(
@@ -151,18 +151,18 @@ class Writer:
         )
         if outcome is Outcome.CONFLICT:
             detail = f"{document_id} has another annotation, kept without --overwrite"
-            self._note(Remark(row.line, outcome, row.where, detail, Code.CONFLICT))
+            self._note(RowIssue(row.line, outcome, row.where, detail, Code.CONFLICT))
         elif outcome is not Outcome.UNKNOWN:
             self.counts[outcome] += 1
         return outcome is not Outcome.UNKNOWN
 
-    def _note(self, remark: Remark) -> None:
-        if _is_url(remark.where):
-            remark = replace(remark, where=hide_secrets(remark.where))
-        self.counts[remark.outcome] += 1
-        self.codes[remark.code] += 1
-        if len(self.remarks) < KEPT:
-            self.remarks.append(remark)
+    def _note(self, issue: RowIssue) -> None:
+        if _is_url(issue.where):
+            issue = replace(issue, where=hide_secrets(issue.where))
+        self.counts[issue.outcome] += 1
+        self.codes[issue.code] += 1
+        if len(self.issues) < KEPT:
+            self.issues.append(issue)
 
 
 def _is_url(where: str) -> bool:

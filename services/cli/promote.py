@@ -65,7 +65,7 @@ async def rollback(*, by: By = "", reason: Why = "", output: Output) -> None:
     """Roll back the last promotion: the previous model is served again."""
     act = _act(by, reason)
 
-    def take_back(promotions: list[Promotion]) -> list[Promotion]:
+    def roll_back_last(promotions: list[Promotion]) -> list[Promotion]:
         if (last := in_service(promotions)) is None:
             raise CommandError(
                 "nothing was promoted: the embedded model is in service",
@@ -79,7 +79,7 @@ async def rollback(*, by: By = "", reason: Why = "", output: Output) -> None:
             _check_unchanged(target, last)
         return changed
 
-    now = _change(take_back)
+    now = _change(roll_back_last)
     name = now.model if now else EMBEDDED
     output.print({"model": name}, f"{name} is in service again. {PICKED_UP}")
 

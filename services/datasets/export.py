@@ -21,11 +21,11 @@ from services.common.domain.normal_form import (
 )
 from services.common.domain.objects import ObjectTooLargeError
 from services.datasets.card import data_card
+from services.datasets.export_diff import compare_to_last
 from services.datasets.folder import Folder, replacing
 from services.datasets.formats.files import DocTr, ImageFolder, Kraken, PaddleOcr, TrOcr
 from services.datasets.formats.pages import PageFiles, PageKey
 from services.datasets.formats.writing import Writer
-from services.datasets.leaving import compare_to_last
 from services.datasets.manifest import (
     FILE,
     RECORDS_FILE,

@@ -34,8 +34,8 @@ def accuracy(errors: int, reference: str) -> float:
 class Confusion(NamedTuple):
     """One edit that a reading needs; one of both characters may be empty."""
 
-    right: str
-    read: str
+    reference: str
+    hypothesis: str
 
     @property
     def words(self) -> str:
@@ -53,9 +53,9 @@ def confusions(*, reference: str, hypothesis: str) -> list[Confusion]:
     for is_equal, block in groupby(chunks, key=lambda each: each.type == "equal"):
         if not is_equal:
             parts = [*block]
-            right = reference[parts[0].ref_start_idx : parts[-1].ref_end_idx]
+            expected = reference[parts[0].ref_start_idx : parts[-1].ref_end_idx]
             read = hypothesis[parts[0].hyp_start_idx : parts[-1].hyp_end_idx]
-            found += [Confusion(*pair) for pair in zip_longest(right, read, fillvalue="")]
+            found += [Confusion(*pair) for pair in zip_longest(expected, read, fillvalue="")]
     return found
 
 

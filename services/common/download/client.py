@@ -149,12 +149,12 @@ class Downloader:
                 body = Body(response, self._transport, max_bytes=max_bytes)
             yield body
 
-    async def delay(self, url: str) -> float | None:
+    async def crawl_delay(self, url: str) -> float | None:
         """Return the ``Crawl-delay`` of a host in seconds, or None.
 
         Fetches its robots.txt if unknown; failures give None here and are raised by ``get``.
         """
-        return await self._robots.delay(url) if self._robots else None
+        return await self._robots.crawl_delay(url) if self._robots else None
 
     async def _open(
         self, url: URL, stack: AsyncExitStack, validators: Validators | None, hops: list[URL]

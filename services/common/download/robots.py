@@ -101,7 +101,7 @@ class RobotsPolicy:
         if rules.parsed and not await self._allows(rules, rules.parsed, str(url)):
             raise RefusedDownloadError("robots_disallowed", "disallowed by robots.txt")
 
-    async def delay(self, url: str) -> float | None:
+    async def crawl_delay(self, url: str) -> float | None:
         """Return the ``Crawl-delay`` of a host in seconds, or None.
 
         Fetches its robots.txt if unknown. Never raises a DownloadError.

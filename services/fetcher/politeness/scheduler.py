@@ -36,7 +36,7 @@ DELAYED_PER_MINUTE = 12_000
 """Token bucket of delayed deliveries: each costs RabbitMQ a copy."""
 KNOWN_HOSTS = 10_000
 
-_SILENT = frozenset({"timeout", "connection_failed", "dns_failure"})
+_NO_RESPONSE = frozenset({"timeout", "connection_failed", "dns_failure"})
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ class HostScheduler:
         before, retry_after = host.paused_until, error.retry_after_seconds
         if error.code == "rate_limited" or retry_after is not None:
             host.throttled(now, retry_after)
-        elif error.code in _SILENT:
-            host.record_silence(now)
+        elif error.code in _NO_RESPONSE:
+            host.record_no_response(now)
         else:
             host.record_response()
         if host.paused_until > before:
@@ -215,7 +215,7 @@ class HostScheduler:
     def _limit(self, host: Host) -> int:
         if host.is_own:
             return self._limits.at_once
-        return 1 if host.is_silent or not host.is_known else self._limits.at_once_per_host
+        return 1 if host.is_unresponsive or not host.is_known else self._limits.at_once_per_host
 
     def _pause_of(self, host: Host) -> float:
         """Return the seconds between two requests."""
@@ -296,5 +296,5 @@ def _slow(seconds: float) -> PostponedError:
 
 
 def _paused(host: Host) -> FailedDownloadError:
-    reason = "does not answer" if host.is_silent else "throttles every request"
+    reason = "does not answer" if host.is_unresponsive else "throttles every request"
     return FailedDownloadError("host_paused", f"{host.name} {reason} and is paused")

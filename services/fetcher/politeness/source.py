@@ -37,7 +37,7 @@ class FileSource(Protocol):
 class Web(ItemSource, Protocol):
     """The source of URLs."""
 
-    async def delay(self, url: str) -> float | None:
+    async def crawl_delay(self, url: str) -> float | None:
         """Return the ``Crawl-delay`` of a URL's host in seconds, or None."""
         ...
 
@@ -73,7 +73,9 @@ class ThrottledDownloader:
         if is_submitted(url):  # no request to a host
             return await self._get(url, None, max_bytes)
         host = host_of(url)
-        if not self._scheduler.has_responded(host) and (seconds := await self._web.delay(url)):
+        if not self._scheduler.has_responded(host) and (
+            seconds := await self._web.crawl_delay(url)
+        ):
             await self._scheduler.set_crawl_delay(host, seconds)
         try:
             download = await self._get(url, validators, max_bytes)

@@ -160,18 +160,18 @@ async def test_expired_and_surplus_pauses_are_not_kept(
     monkeypatch.setattr(host, "MOST_HOSTS", 2)
 
     await hosts.save("over.test", HostState(pause_seconds=0))
-    paused = HostState(pause_seconds=50, is_silent=True, pauses=2)
+    paused = HostState(pause_seconds=50, is_unresponsive=True, pauses=2)
     await asyncio.gather(*(hosts.save("paused.test", paused) for _ in range(20)))
     await hosts.save("one-too-many.test", HostState(pause_seconds=50))
-    await hosts.save("paused.test", HostState(pause_seconds=100, is_silent=True, pauses=2))
-    await hosts.save("paused.test", HostState(pause_seconds=10, is_silent=True, pauses=3))
+    await hosts.save("paused.test", HostState(pause_seconds=100, is_unresponsive=True, pauses=2))
+    await hosts.save("paused.test", HostState(pause_seconds=10, is_unresponsive=True, pauses=3))
 
     assert await hosts.find("over.test") is None
     assert await hosts.find("one-too-many.test") is None
     found = await hosts.find("paused.test")
     assert found is not None
     assert 90 < found.pause_seconds <= 100
-    assert (found.is_silent, found.pauses) == (True, 3)
+    assert (found.is_unresponsive, found.pauses) == (True, 3)
     (shown,) = await hosts.delayed(limit=10)
     assert (shown.host, shown.reason) == ("paused.test", "silent")
 

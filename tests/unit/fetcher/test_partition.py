@@ -57,7 +57,7 @@ class Web:
     dead: frozenset[str] = frozenset()
     requests: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
-    async def delay(self, url: str) -> float | None:
+    async def crawl_delay(self, url: str) -> float | None:
         return self.crawl_delays.get(host_of(url))
 
     async def get(

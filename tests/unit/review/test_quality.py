@@ -101,7 +101,7 @@ def test_confusions_and_lengths_are_counted() -> None:
 def test_confusions_are_the_errors_that_are_counted(right: str, read: str) -> None:
     found = confusions(reference=right, hypothesis=read)
     assert len(found) == character_errors(reference=right, hypothesis=read).errors
-    assert all(each.right != each.read for each in found)
+    assert all(each.reference != each.hypothesis for each in found)
 
 
 def test_week_is_compared_with_the_one_before() -> None:

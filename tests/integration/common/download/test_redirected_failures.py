@@ -8,7 +8,7 @@ from aiohttp import web
 from services.common.download.client import Downloader, open_downloader
 from services.common.download.errors import FailedDownloadError
 from services.common.download.urls import host_of
-from services.fetcher.politeness.host import SILENT_AT_FIRST
+from services.fetcher.politeness.host import UNRESPONSIVE_AFTER_AT_FIRST
 from services.fetcher.politeness.scheduler import SlotLimits
 from services.fetcher.politeness.source import ThrottledDownloader
 from tests.support.adversary import (
@@ -41,7 +41,7 @@ async def test_host_that_redirects_to_a_dead_one_is_not_taken_for_dead(
     source = ThrottledDownloader(downloader, scheduler, members=downloader, files=downloader)
     good = site.add_body("/good", png(1))
     async with open_adversary(silence_after(b"")) as dead:
-        for number in range(SILENT_AT_FIRST):
+        for number in range(UNRESPONSIVE_AFTER_AT_FIRST):
             url = site.add_redirect(f"/{number}", f"{dead}/{number}")
             with pytest.raises(FailedDownloadError, match="no answer"):
                 await source.get(url)

@@ -208,18 +208,18 @@ async def test_delay_that_a_host_wants_is_told(
 ) -> None:
     site.add_body("/robots.txt", rules)
 
-    assert await downloader.delay(site.url("/a.png")) == delay
+    assert await downloader.crawl_delay(site.url("/a.png")) == delay
 
 
 async def test_host_without_an_answer_wants_no_delay(downloader: Downloader) -> None:
-    assert await downloader.delay("http://127.0.0.1:1/a") is None
+    assert await downloader.crawl_delay("http://127.0.0.1:1/a") is None
 
 
 async def test_robots_are_not_asked_for_where_the_setting_says_so(site: WebSite) -> None:
     site.add_body("/robots.txt", DISALLOW_ALL)
     async with open_downloader(loopback_settings(robots="ignore"), connections=1) as downloader:
         assert (await downloader.get(site.url("/a.png"))).content == b"x"
-        assert await downloader.delay(site.url("/a.png")) is None
+        assert await downloader.crawl_delay(site.url("/a.png")) is None
 
     assert site.hits == {"/a.png": 1}
 

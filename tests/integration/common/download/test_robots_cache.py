@@ -78,7 +78,7 @@ async def test_host_that_could_not_be_reached_is_tried_again_soon(
 ) -> None:
     site.add("/robots.txt", lost)
     url = URL(site.url("/a"))
-    assert await policy.delay(str(url)) is None
+    assert await policy.crawl_delay(str(url)) is None
     asked = site.hits["/robots.txt"]
     with pytest.raises(FailedDownloadError) as caught:
         await policy.check(url)
