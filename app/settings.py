@@ -27,8 +27,8 @@ class OcrSettings(BaseSettings):
     )
     hosts: str = Field(
         "localhost,ocr-api,ocr-api-trocr,ocr-api-shadow,gateway",
-        description="Host names by which clients may ask for it, comma-separated; an IP address "
-        "always passes, and with a token every name does.",
+        description="Allowed ``Host`` headers (DNS-rebinding protection), comma-separated; an IP "
+        "address always passes, and with a token every name does.",
     )
     workers: int = Field(
         1,

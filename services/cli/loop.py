@@ -138,7 +138,7 @@ def begin(models: Path, labels: int, *, new: int, epochs: int) -> Loop:
         raise CommandError(
             f"{file} can't be read: {first_problem(error, whole='the file')}",
             status=ExitStatus.REFUSED,
-            hint="Copy it back, or delete it to begin anew.",
+            hint="Copy it back, or delete it to start again.",
         ) from error
     state = Loop(at=datetime.now(UTC), labels=labels, wanted=new, round=last)
     if (last is None or last.step is None) and state.new >= new:
@@ -173,7 +173,7 @@ async def finish(
                 f"{export}, which {name} is made from, is gone",
                 status=ExitStatus.INCOMPLETE,
                 hint="Call it where it was called before, or with the same --sets; "
-                f"delete {models / LOOP} to begin anew.",
+                f"delete {models / LOOP} to start again.",
             )
         is_trained = step == "train" and (models / name).exists()
         status, error = Ended(0) if is_trained else await docreco(commands[step])
@@ -194,7 +194,7 @@ async def finish(
             raise CommandError(
                 f"{command} failed ({status})",
                 status=ExitStatus.UNAVAILABLE if is_of_machine else ExitStatus.INCOMPLETE,
-                hint=f"docreco loop goes on with it; delete {models / LOOP} to begin anew.",
+                hint=f"docreco loop goes on with it; delete {models / LOOP} to start again.",
             )
 
 

@@ -21,8 +21,8 @@ class FetcherSettings(BaseSettings):
     )
     hosts: str = Field(
         "localhost,fetcher,gateway",
-        description="Host names by which clients may ask for it, comma-separated; an IP address "
-        "always passes, and with a token every name does.",
+        description="Allowed ``Host`` headers (DNS-rebinding protection), comma-separated; an IP "
+        "address always passes, and with a token every name does.",
     )
     concurrency: int = Field(
         64,

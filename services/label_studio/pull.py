@@ -161,13 +161,13 @@ class Pull:
                 annotation = from_label_studio(said, await self._name(said), origin)
                 outcome = await self._write(task, annotation, is_listed=is_listed)
         except _OvertakenError:
-            await self._take_anew(task, report)
+            await self._take_again(task, report)
         except (UnacceptableAnnotationError, DocumentRefusedError) as error:
             report.note(task, PullResult.REJECTED, str(error))
         else:
             report.note(task, outcome, DETAILS.get(outcome, ""))
 
-    async def _take_anew(self, listed: StudioTask, report: PullReport) -> None:
+    async def _take_again(self, listed: StudioTask, report: PullReport) -> None:
         task = await self.studio.task(listed.id)
         if task is None:
             report.note(listed, PullResult.OPEN)

@@ -95,7 +95,7 @@ class Passes:
         self._database = database
         self._amqp = amqp
         self._reports: dict[int, PassReport] = {}
-        # A restart does not begin anew
+        # A restart does not start from the beginning
         self._next = int(time.time() / settings.interval_seconds)
 
     async def next(self) -> bool:

@@ -85,7 +85,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault, and what mends it."""
+    """A fault, and how to fix it."""
 
     kind: Kind
     what: Text | str

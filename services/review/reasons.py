@@ -20,7 +20,7 @@ REASONS: Mapping[str, Text] = {
     "host_paused": Text("the site failed too often, and is paused"),
     "http_client_error": Text("the site refuses the request"),
     "http_server_error": Text("the site has an error"),
-    "incomplete_body": Text("the download broke off"),
+    "incomplete_body": Text("the download is incomplete"),
     "internal_error": Text("an error of DocReco itself"),
     "invalid_response": Text("the answer is not valid HTTP"),
     "invalid_url": Text("the address is not valid"),

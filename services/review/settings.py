@@ -27,8 +27,8 @@ class ReviewSettings(BaseSettings):
     port: Port = Field(8082, description="Listen port.")
     hosts: str = Field(
         "127.0.0.1,localhost",
-        description="Host names by which browsers may ask for it, comma-separated; an IP address "
-        "always passes.",
+        description="Allowed ``Host`` headers (DNS-rebinding protection), comma-separated; an IP "
+        "address always passes.",
     )
     login_password: SecretStr | None = Field(
         None, min_length=8, description="Login password; unset: only a name is asked for."

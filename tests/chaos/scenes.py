@@ -98,7 +98,7 @@ async def store_before_its_fetch_is_known(stage: Stage, window: Window, at: int)
     stage.urls[key], stage.annotations[key] = job.url, str(job.annotation)
 
 
-async def send_what_nobody_understands(stage: Stage, window: Window, at: int) -> None:
+async def send_unknown_events(stage: Stage, window: Window, at: int) -> None:
     async with stage.killing(window, at=at):
         await stage.publish(b"no notification", OCR_QUEUES.work, {})
     await stage.depth_is(OCR_QUEUES.parked, 2)
@@ -226,7 +226,7 @@ SCENES = (
     Scene(retry_batch, (Window.RETRY_ASKED, Window.RETRY_DONE)),
     Scene(store_images, (Window.DOCUMENT_WRITTEN,), most=3),
     Scene(store_before_its_fetch_is_known, (Window.EVENT_COPIED,)),
-    Scene(send_what_nobody_understands, (Window.EVENT_PARKED,)),
+    Scene(send_unknown_events, (Window.EVENT_PARKED,)),
     Scene(delete_annotated_image, (Window.ANNOTATION_KEPT,)),
     Scene(answer, (Window.ANSWER_BEGUN, Window.ANSWER_WRITTEN)),
     Scene(undo, (Window.TAKEN_BACK,)),

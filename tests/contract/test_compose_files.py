@@ -123,7 +123,7 @@ def test_proxy_of_the_docker_client_is_not_asked_for_neighbours() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ONE_SHOTS))
-def test_one_shot_ends_and_somebody_waits_for_its_success(name: str) -> None:
+def test_one_shot_ends_and_another_waits_for_its_success(name: str) -> None:
     assert SERVICES[name]["restart"] == "no"
     waiting = [each["depends_on"].get(name) for each in SERVICES.values() if "depends_on" in each]
     assert {each["condition"] for each in waiting if each} == {"service_completed_successfully"}
@@ -138,7 +138,7 @@ def test_nothing_starts_before_preflight() -> None:
 
 
 def test_each_image_is_built_by_one_service() -> None:
-    """Compose labels it with its service: of several, each `up` would make all anew."""
+    """Compose labels it with its service: of several, each `up` would recreate all."""
     building = [each["image"] for each in SERVICES.values() if "build" in each]
 
     assert len(building) == len(set(building))
@@ -196,7 +196,7 @@ def test_services_are_no_administrators() -> None:
 
 
 @pytest.mark.parametrize(("chosen", "collects"), [({}, "1"), ({"OCR_COLLECT": "0"}, "0")])
-def test_images_of_requests_are_kept_unless_somebody_says_no(
+def test_images_of_requests_are_kept_unless_a_person_says_no(
     chosen: dict[str, str], collects: str
 ) -> None:
     services = parsed(chosen)["services"]

@@ -33,7 +33,7 @@ def test_hadolint_has_nothing_to_say(path: Path) -> None:
 
 
 @EACH
-def test_container_runs_as_nobody_in_particular(path: Path) -> None:
+def test_container_runs_as_an_unprivileged_user(path: Path) -> None:
     users = re.findall(r"^USER (.+)$", path.read_text(), re.MULTILINE)
 
     assert users[-1] == "10001:10001"

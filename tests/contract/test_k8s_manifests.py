@@ -205,7 +205,7 @@ def test_images_are_those_of_compose() -> None:
     assert mongo["spec"]["version"] == services["mongo"]["image"].rpartition(":")[2]
 
 
-def test_store_outside_reaches_rabbitmq_with_tls_and_nobody_else_does() -> None:
+def test_store_outside_alone_reaches_rabbitmq_with_tls() -> None:
     service = of_kind("production", "Service")["rabbitmq-events"]["spec"]
     policy = of_kind("production", "NetworkPolicy")["object-store-events"]["spec"]
     [rule] = policy["ingress"]

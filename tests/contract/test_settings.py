@@ -39,7 +39,7 @@ def test_setting_of_env_reaches_its_service(service: str) -> None:
 
 
 @EACH
-def test_setting_that_nobody_sets_is_left_to_the_service(service: str) -> None:
+def test_unset_setting_is_left_to_the_service(service: str) -> None:
     """Compose passes a name without a value on as nothing, not as an empty string."""
     own = environment(service, {})
     without_default = {name for name in variables_of(service) if not own[name]}

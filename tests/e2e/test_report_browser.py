@@ -82,7 +82,7 @@ def colours(png: Path) -> tuple[float, int]:
     return float(picture.mean()), int(is_blue.sum())
 
 
-def test_texts_by_strangers_do_not_run(browse: Browse) -> None:
+def test_untrusted_texts_do_not_run(browse: Browse) -> None:
     dom = browse("--dump-dom").decode()
     title = re.search("<title>(.*?)</title>", dom)
     assert title is not None

@@ -422,7 +422,7 @@ async def test_list_that_is_dropped_is_submitted_and_its_progress_seen(office: O
     assert len(stored) == 3
 
 
-async def test_texts_by_strangers_do_not_run(office: Office) -> None:
+async def test_untrusted_texts_do_not_run(office: Office) -> None:
     await office.review.add(known(HOSTILE, 0.1, key=f"{HOSTILE}.png"))
     async with office.desk("ada") as page:
         assert await page.input_value("#text") == HOSTILE

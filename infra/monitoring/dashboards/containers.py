@@ -49,7 +49,7 @@ def _now() -> Block:
     restarts = number(
         "Restarts, in this period",
         "Any but zero deserves a look at that container's log, at the time of the step below. A "
-        "container that was made anew is another one, and no restart.",
+        "container that was created again is another one, and no restart.",
         "short",
         Query("sum(changes(container_start_time_seconds[$__range]))", "restarts"),
         width=6,

@@ -75,8 +75,8 @@ def _now() -> Block:
 def _outcomes() -> Block:
     outcomes = series(
         "Items by outcome",
-        "stored is new, unchanged was there already, failed has a reason, cancelled was called "
-        "off. Much unchanged: the list was submitted before.",
+        "stored is new, unchanged was there already, failed has a reason, cancelled was stopped by "
+        "a person. Much unchanged: the list was submitted before.",
         "cpm",
         per_minute("fetcher_items_total", by="outcome"),
         stacked=True,

@@ -119,16 +119,16 @@ class _Inflater:
         self._inflate = inflate
         while received:
             if inflate.eof:
-                raise _garbled()
+                raise _incomplete_body()
             try:
                 yield inflate.decompress(received, _PIECE_BYTES)
             except zlib.error as error:
-                raise _garbled() from error
+                raise _incomplete_body() from error
             received = inflate.unconsumed_tail or inflate.unused_data
 
     def finish(self) -> Iterator[bytes]:
         if self._inflate and not self._inflate.eof:
-            raise _garbled()
+            raise _incomplete_body()
         yield from ()
 
     def _begin(self, first: int) -> "zlib._Decompress":
@@ -137,5 +137,5 @@ class _Inflater:
         return zlib.decompressobj(_ZLIB_BITS if first & 0xF == _DEFLATE_MARK else _RAW_BITS)
 
 
-def _garbled() -> FailedDownloadError:
+def _incomplete_body() -> FailedDownloadError:
     return FailedDownloadError("incomplete_body", "incomplete or corrupt response body")

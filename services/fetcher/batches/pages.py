@@ -154,7 +154,7 @@ class Clearing:
         """Delete expired submissions; return the number of batches."""
         count = 0
         unused_since = datetime.now(tz=UTC) - self._kept
-        # first make it impossible to resume: a repeated submission starts anew
+        # first make it impossible to resume: a repeated submission starts again
         while batch := await self._batches.give_up(unused_since=unused_since):
             pages = await self._pages.clear(batch.id)
             await self._batches.delete_unfinished(batch.id)

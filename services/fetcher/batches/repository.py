@@ -119,19 +119,19 @@ class BatchRepository:
     async def ask_for_retry(self, batch_id: str, scope: RetryScope, *, ours: timedelta) -> None:
         """Record a retry; the dispatcher executes it after ``ours``, unless this process did."""
         leased = {"dispatch.owner": None, "dispatch.leased_until": datetime.now(tz=UTC) + ours}
-        await self._dispatch_anew({"_id": batch_id}, {"requeue": scope, **leased, **UNCOUNTED})
+        await self._restart_dispatch({"_id": batch_id}, {"requeue": scope, **leased, **UNCOUNTED})
 
     async def note_retry(self, batch_id: str) -> None:
         """Mark a retry as executed."""
         free = {"dispatch.leased_until": datetime.now(tz=UTC)}
-        await self._dispatch_anew({"_id": batch_id}, {"requeue": None, **free, **UNCOUNTED})
+        await self._restart_dispatch({"_id": batch_id}, {"requeue": None, **free, **UNCOUNTED})
 
     async def cancel(self, batch_id: str) -> None:
         """Cancel a batch, unless it is."""
         where = {"_id": batch_id, "cancelled_at": None}
-        await self._dispatch_anew(where, {"cancelled_at": datetime.now(tz=UTC)})
+        await self._restart_dispatch(where, {"cancelled_at": datetime.now(tz=UTC)})
 
-    async def _dispatch_anew(self, where: Document, fields: Document) -> None:
+    async def _restart_dispatch(self, where: Document, fields: Document) -> None:
         """Update a batch and restart its dispatch."""
         again = {"dispatch.done": False, "dispatch.after": ""}
         change = {"$set": {**fields, **again}, "$inc": {"dispatch.version": 1}}

@@ -28,7 +28,7 @@ SHOWN_BATCHES = 50
 MOST_NAME = 200
 """Characters of a batch's name."""
 
-NONE_RETRIED = Text("No failure is temporary: mend the list or its server, then retry all.")
+NONE_RETRIED = Text("No failure is temporary: fix the list or its server, then retry all.")
 RETRIED = Plural("One item is fetched again.", "%(count)s items are fetched again.")
 
 BatchId = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$")]

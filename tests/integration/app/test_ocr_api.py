@@ -63,7 +63,7 @@ async def test_rotated_image_reports_its_upright_size(api: Api) -> None:
         ("oversized", 413, "image_too_large"),
     ],
 )
-async def test_strangers_files_get_their_own_answer(
+async def test_untrusted_files_get_their_own_answer(
     api: Api, corpus: str, status: int, code: str | None
 ) -> None:
     for name, content in CORPORA[corpus]().items():

@@ -214,7 +214,7 @@ async def test_lines_of_a_page_become_annotated_images(pipeline: Pipeline, tmp_p
     ]
 
 
-async def test_a_line_that_is_cut_anew_keeps_its_bytes(pipeline: Pipeline, tmp_path: Path) -> None:
+async def test_a_line_that_is_cut_again_keeps_its_bytes(pipeline: Pipeline, tmp_path: Path) -> None:
     content, transcript = page_of("Maus")
     pack = tmp_path / "pages.zip"
     pack.write_bytes(zip_of({"page.png": content, "page.xml": to_alto(transcript)}))

@@ -268,7 +268,7 @@ async def test_source_whose_event_was_lost_is_learnt_with_the_next(
     assert len(ocr_api.seen) == 1
 
 
-async def test_other_bytes_under_a_key_are_predicted_anew(
+async def test_other_bytes_under_a_key_are_predicted_again(
     start: Start, ocr_api: ScriptedOcrApi
 ) -> None:
     pipeline = await start()

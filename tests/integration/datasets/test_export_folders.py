@@ -19,7 +19,7 @@ from tests.support.datasets import (
 from tests.support.exports import check, files
 
 
-async def test_strangers_folder_is_left_alone(some: Collected, tmp_path: Path) -> None:
+async def test_foreign_folder_is_left_alone(some: Collected, tmp_path: Path) -> None:
     out = tmp_path / "set"
     out.mkdir()
     (out / "thesis.txt").write_text("precious")
@@ -30,7 +30,7 @@ async def test_strangers_folder_is_left_alone(some: Collected, tmp_path: Path) -
     assert some.store.bucket
 
 
-async def test_folder_of_a_stranger_with_checksums_is_left_alone(
+async def test_foreign_folder_with_checksums_is_left_alone(
     collected: Collected, tmp_path: Path
 ) -> None:
     out = tmp_path / "set"
@@ -57,7 +57,7 @@ async def test_checkpoint_saved_inside_an_export_is_left_alone(
     assert some.store.bucket
 
 
-async def test_interrupted_export_leaves_the_one_before_and_is_made_anew(
+async def test_interrupted_export_leaves_the_last_one_and_is_repeated(
     some: Collected, tmp_path: Path
 ) -> None:
     out = tmp_path / "set"
@@ -162,9 +162,7 @@ async def test_what_makes_no_sense_is_refused(
     assert not (tmp_path / "set").exists()
 
 
-async def test_manifest_of_a_stranger_names_no_file_outside(
-    some: Collected, tmp_path: Path
-) -> None:
+async def test_untrusted_manifest_names_no_file_outside(some: Collected, tmp_path: Path) -> None:
     out = tmp_path / "set"
     await answer("export", "--format", "hf", "--out", out)
     lines = (out / "manifest.jsonl").read_text().splitlines()

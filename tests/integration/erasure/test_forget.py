@@ -195,7 +195,7 @@ async def test_proof_is_withheld_while_the_document_is_not_erased(site: Site) ->
     assert proof["removed_at"] is None
 
 
-async def test_copies_that_nobody_has_read_yet_go_too(site: Site) -> None:
+async def test_unread_copies_go_too(site: Site) -> None:
     digest, other = sha256(b"1").hexdigest(), sha256(b"2").hexdigest()
     copies = [f"fetched/{digest[:2]}/{digest}.png", f"api/{digest}.jpg", f"uploads/{digest}.webp"]
     await site.add_item(URL, sha256=digest, key=copies[0])

@@ -146,7 +146,7 @@ async def test_nothing_is_read_or_kept_of_a_forgotten_image(site: Site) -> None:
     assert await site.database.tombstones.count({}) == 0
 
 
-async def test_bytes_of_an_image_that_nobody_had_read_are_allowed_again(site: Site) -> None:
+async def test_bytes_of_an_unread_image_are_allowed_again(site: Site) -> None:
     async with open_stopped_consumer(site) as quiet:
         await quiet.store.write("a.png", b"1", content_type="image/png", metadata={})
         quiet_document = {"_id": f"{quiet.store.bucket}/a.png", "key": "a.png"}

@@ -58,7 +58,7 @@ async def begin(taken: Submissions) -> None:
         await taken.submit(OpenList(None, rows(PAGE_ROWS + 1, cut_off=True)), KEYED)
 
 
-async def test_unfinished_list_is_cleared_once_it_is_old_and_its_key_begins_anew(
+async def test_old_unfinished_list_is_cleared_and_its_key_is_free(
     surroundings: Surroundings, taken: Submissions, clearing: Clearing
 ) -> None:
     database = surroundings.database

@@ -163,7 +163,7 @@ async def test_slow_host_holds_up_no_other(surroundings: Surroundings, site: Web
     assert counts["queued"] >= 52  # all of the slow ones but what it can do in the meantime
 
 
-async def test_host_that_asks_for_peace_gets_it(surroundings: Surroundings, site: WebSite) -> None:
+async def test_throttling_host_is_paused(surroundings: Surroundings, site: WebSite) -> None:
     times: list[float] = []
 
     async def handle(_: web.Request) -> web.Response:

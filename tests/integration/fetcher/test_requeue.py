@@ -173,7 +173,7 @@ class WatchedItems(ItemRepository):
         return await super().requeue(batch_id, scope)
 
 
-async def test_retry_counts_what_it_queues_whoever_dispatches_or_counts_in_between(
+async def test_retry_counts_its_items_despite_concurrent_dispatch(
     surroundings: Surroundings, items: ItemRepository, pages: ListPages
 ) -> None:
     batch_id, wake = await published_batch(surroundings, 1), asyncio.Event()

@@ -71,7 +71,7 @@ async def test_batch_has_as_many_jobs_under_way_as_there_is_room_left(
     assert await shares.admits(await document(surroundings, slow), delayed=6)
 
 
-async def test_items_that_are_published_anew_count_as_far_as_they_are(
+async def test_items_published_again_count_as_far_as_they_are(
     surroundings: Surroundings,
 ) -> None:
     database = surroundings.database

@@ -118,7 +118,7 @@ async def test_second_run_stores_nothing_twice_and_goes_on_where_a_document_does
             return "Running until Ctrl-C." in log.read_text()
 
         await eventually(lambda: has_lost(LOST, environment))
-        frozen = await eventually(consumer)  # or it would index the lost one anew
+        frozen = await eventually(consumer)  # or it would index the lost one again
         os.kill(frozen, signal.SIGSTOP)
         try:
             await eventually(shown)

@@ -405,7 +405,7 @@ async def test_command_says_what_to_do(
 
 
 @pytest.mark.usefixtures("collected")
-async def test_nobody_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("LABEL_STUDIO_TOKEN", TOKEN)
     status, said = await docreco("label-studio", "push")

@@ -74,7 +74,7 @@ async def test_few_of_many_passwords_that_are_tried_at_once_are_looked_at(
         assert await attempt(PASSWORD) == 429
 
 
-async def test_guesses_from_one_address_keep_nobody_else_out(
+async def test_guesses_from_one_address_lock_no_other_out(
     s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
 ) -> None:
     async with open_review(
@@ -96,7 +96,7 @@ async def test_guesses_from_one_address_keep_nobody_else_out(
         assert await attempt("127.0.0.3", PASSWORD) == 303
 
 
-async def test_copy_of_a_cookie_is_nobody_after_logout(review: Site, ada: Person) -> None:
+async def test_copy_of_a_cookie_is_no_login_after_logout(review: Site, ada: Person) -> None:
     await ada.see("/gallery")
     copied = {each.key: each.value for each in ada.client.cookie_jar}
 
@@ -108,7 +108,7 @@ async def test_copy_of_a_cookie_is_nobody_after_logout(review: Site, ada: Person
             assert response.status == 303
 
 
-async def test_large_form_is_read_from_nobody_but_who_submits(review: Site, ada: Person) -> None:
+async def test_large_form_is_read_only_from_who_submits(review: Site, ada: Person) -> None:
     form = {"name": "ada", "password": "x" * MAX_FORM_BYTES}
     async with ClientSession(review.url) as client, client.post("/login", data=form) as response:
         assert response.status == 413
@@ -121,7 +121,7 @@ async def test_large_form_is_read_from_nobody_but_who_submits(review: Site, ada:
 
 
 @pytest.mark.parametrize("cookie", ["", "a.b", "WyJhIiwgImIiLCA5ZTk5XQ==.0000", "é.é"])
-async def test_made_up_cookie_is_nobody(review: Site, cookie: str) -> None:
+async def test_made_up_cookie_is_no_login(review: Site, cookie: str) -> None:
     headers = {"Cookie": f"docreco_review={cookie}"}
     async with (
         ClientSession(review.url, headers=headers) as client,

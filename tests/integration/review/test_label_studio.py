@@ -179,7 +179,7 @@ async def test_event_that_cannot_be_read_does_not_stop_the_next(
     assert (await site.document("raw/a.png"))["annotation"] is None
 
 
-async def test_stranger_is_refused(site: Site, studio: LabelStudioFake) -> None:
+async def test_untrusted_sender_is_refused(site: Site, studio: LabelStudioFake) -> None:
     event = {"action": "ANNOTATION_CREATED", "task": {"id": 1}}
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Token {SECRET}"}):
         assert await send(site, event, headers) == 401

@@ -116,7 +116,7 @@ async def test_pages_are_listed_in_parts(
     )
 
 
-async def test_line_is_drawn_anew_by_one_of_two_people(
+async def test_line_is_drawn_again_by_one_of_two_people(
     asking: tuple[Site, Callable[[], Awaitable[bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_requests, "WAIT_SECONDS", 90.0)

@@ -355,7 +355,7 @@ async def test_newer_detector_keeps_what_people_have_judged(stage: Stage) -> Non
     assert [run.version for run in page.runs] == ["1", "2"]
 
 
-async def test_newer_detector_replaces_what_nobody_has_judged(stage: Stage) -> None:
+async def test_newer_detector_replaces_lines_without_annotation(stage: Stage) -> None:
     await stage.segment(content=page_file())
     stage.detector = ScriptedDetector((TOP, LAST), version="2")
 

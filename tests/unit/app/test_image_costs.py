@@ -30,7 +30,7 @@ engine = load_engine("rapidocr")
 costs = {}
 for path in sorted(Path(sys.argv[1]).iterdir()):
     content = path.read_bytes()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
     before, started = status("VmRSS"), time.process_time()
     try:
         engine.read(decode(content, max_pixels=25_000_000).pixels)

@@ -60,7 +60,7 @@ def test_a_batch_takes_in_what_comes_while_its_first_image_waits() -> None:
     assert taken == [[first, second]]
 
 
-def test_an_image_that_nobody_waits_for_is_never_read() -> None:
+def test_an_image_whose_client_left_is_never_read() -> None:
     waiting = queue()
     gone, cancelled, wanted = job(), job(), job()
     for each in (gone, cancelled, wanted):

@@ -119,7 +119,7 @@ def test_urls_of_an_image_stand_on_lines_of_their_own() -> None:
     assert shown.count("\N{REPLACEMENT CHARACTER}") == 1
 
 
-def test_markup_of_strangers_is_shown_as_it_is() -> None:
+def test_untrusted_markup_is_shown_as_it_is() -> None:
     row = image_row(document(prediction={"text": "[red]x[/red] [link=http://evil]y", "score": 1.0}))
     shown = rendered(image_table("t", [row]))
     assert "[red]x[/red] [link=http://evil]y" in shown

@@ -159,7 +159,7 @@ class Elements(HTMLParser):
 
 
 @pytest.mark.parametrize("where", ["text", "model_version", "source", "id", "code"])
-def test_texts_by_strangers_stay_texts(where: str) -> None:
+def test_untrusted_texts_stay_texts(where: str) -> None:
     hostile: dict[str, Any] = {
         "text": {"text": HOSTILE},
         "model_version": {"model_version": HOSTILE},

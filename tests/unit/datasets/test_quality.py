@@ -171,7 +171,7 @@ def test_stored_reading_is_the_last_of_its_version() -> None:
     assert stored_reading(document, "3") is None
 
 
-def test_page_shows_plots_and_escapes_what_strangers_wrote() -> None:
+def test_page_shows_plots_and_escapes_untrusted_texts() -> None:
     evil = sample("<script>alert(1)</script>", "<b>", host="<i>.example")
     one = [*samples(20, wrong=0.2, seed=1), evil]
     other = [replace(each, score=0.5) for each in one]

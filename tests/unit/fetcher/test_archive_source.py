@@ -145,7 +145,7 @@ async def test_archives_that_are_opened_leave_threads_to_others(
         source.close()
 
 
-async def test_of_the_archives_that_nobody_reads_those_used_last_are_kept() -> None:
+async def test_of_idle_archives_those_used_last_are_kept() -> None:
     host, clock = Host(archive()), Clock()
     source = source_of(host, clock)
     urls = [f"http://h{each}/a.zip" for each in range(3)]
@@ -341,7 +341,7 @@ async def test_service_answers_while_a_hostile_archive_is_read(
         await reading
 
 
-async def test_gzip_of_an_archive_nobody_waits_for_is_given_up(
+async def test_gzip_of_an_archive_without_readers_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pieces = 0

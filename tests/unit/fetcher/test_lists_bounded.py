@@ -68,7 +68,7 @@ async def test_list_has_a_most_number_of_rows(list_format: ListFormat) -> None:
         await rows_of(content, list_format, max_rows=3)
 
 
-async def test_child_ends_with_whoever_reads() -> None:
+async def test_child_ends_with_its_reader() -> None:
     before = children()
     with list_file(b"url,text\n" + b'a","\n' * 500_000) as file:
         async with open_bounded(file, ListFormat.TABLE, ReadingOptions(), max_rows=10**9) as opened:

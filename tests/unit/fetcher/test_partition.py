@@ -194,7 +194,7 @@ def test_jobs_of_a_host_with_a_crawl_delay_come_when_they_are_due() -> None:
     assert partition.rounds["a.test"] < 40 * 40
 
 
-def test_hosts_that_want_an_hour_are_not_asked_and_hold_up_nobody() -> None:
+def test_host_that_wants_an_hour_is_not_asked_or_waited_for() -> None:
     slow = {f"h{number}.test": 60.0 for number in range(40)}
     web = Web(throttling=slow)
     counts = {f"h{number}": 40 for number in range(40)}
@@ -212,7 +212,7 @@ def test_hosts_that_want_an_hour_are_not_asked_and_hold_up_nobody() -> None:
     assert max(max(partition.done[host]) for host in slow) < 3600 + 1200
 
 
-def test_dead_hosts_hold_up_nobody() -> None:
+def test_dead_hosts_delay_no_other() -> None:
     dead = {f"d{number}": 60 for number in range(8)}
     web = Web(dead=frozenset(f"{name}.test" for name in dead))
 

@@ -31,7 +31,7 @@ def test_bytes_that_others_write_count_until_they_are_given_back() -> None:
     spool.take(other, 10)
 
 
-def test_file_that_nobody_holds_any_more_makes_room() -> None:
+def test_file_without_holder_makes_room() -> None:
     spool = Spool(10)
     forgotten = spool.new_file()
     spool.write(forgotten, b"1234567890")

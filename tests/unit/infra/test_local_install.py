@@ -23,7 +23,7 @@ def test_nothing_is_done_where_nothing_is_missing(tmp_path: Path) -> None:
     assert said == []
 
 
-def test_server_that_nobody_can_install_is_named_with_its_command() -> None:
+def test_uninstallable_server_is_named_with_its_command() -> None:
     with pytest.raises(ServerMissingError, match=r"Thing is not installed.*: get it"):
         install_missing(print, [Server("Thing", missing, "get it")])
 

@@ -12,7 +12,7 @@ PASSWORD = SecretStr("a long password")
 SESSIONS = Sessions(PASSWORD, seconds=60)
 
 
-def test_cookie_is_read_back_by_whoever_has_the_password() -> None:
+def test_cookie_is_read_back_with_the_same_password() -> None:
     sessions = Sessions(PASSWORD, seconds=60)
     session = sessions.start("  Zoë  ")
     assert session.name == "Zoë"

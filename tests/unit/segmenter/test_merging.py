@@ -149,7 +149,7 @@ def test_drawn_line_takes_the_place_of_others_and_no_run_undoes_it() -> None:
     assert (again.new, again.gone) == ((), ())
 
 
-def test_cut_is_made_once_whoever_asks_again() -> None:
+def test_cut_is_made_once_however_often_it_is_asked_for() -> None:
     (line,) = segmented(quad(100)).lines
     first = drawn(95, line=line)
     made = cut_again((line,), first, PLACE, judged=())

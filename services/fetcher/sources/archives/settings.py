@@ -30,7 +30,7 @@ class ArchiveSettings(BaseSettings):
         8192 * MEBIBYTE,
         ge=1024,
         description="Files of lists and archives on this machine's disk (``TMPDIR``) together; "
-        "what finds no room is answered ``no_space``.",
+        "beyond that, lists and archives are refused with ``no_space``.",
     )
 
     @model_validator(mode="after")

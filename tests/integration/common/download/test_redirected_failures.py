@@ -53,7 +53,7 @@ async def test_host_that_redirects_to_a_dead_one_is_not_taken_for_dead(
                 pytest.fail("it is left alone")
 
 
-async def test_host_that_redirects_to_one_that_wants_peace_is_not_left_alone(
+async def test_host_that_redirects_to_a_throttled_one_is_not_paused(
     downloader: Downloader, site: WebSite
 ) -> None:
     async def throttled(_: web.Request) -> web.Response:

@@ -55,7 +55,7 @@ async def test_stream_of_requests_becomes_larger_groups_not_more() -> None:
     assert server.groups == [[0], [1, 2, 3, 4, 5]]
 
 
-async def test_full_group_waits_for_nobody() -> None:
+async def test_full_group_does_not_wait() -> None:
     server = Server()
     double = RequestBatcher(server.double, most=2, every_seconds=3600.0)
 

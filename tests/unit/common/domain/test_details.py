@@ -133,7 +133,7 @@ def test_column_of_groups_can_be_named() -> None:
         list(opened(content, ListFormat.TABLE, group_column="typo").rows)
 
 
-def test_split_that_nobody_knows_is_metadata() -> None:
+def test_unknown_split_is_metadata() -> None:
     found = details_of(opened(f"url,part\n{A},train\n{A},3\n", ListFormat.TABLE))
 
     assert found == [Details(split="train"), Details(metadata={"part": "3"})]

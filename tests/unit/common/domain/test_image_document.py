@@ -107,7 +107,7 @@ def test_first_annotation_that_is_taken_back_leaves_none() -> None:
     assert left.reverted(NOW, by="ada") == (False, left)
 
 
-def test_annotation_of_somebody_else_is_not_taken_back() -> None:
+def test_annotation_of_another_person_is_not_reverted() -> None:
     before = document(annotation=annotation("a"))
     assert before.reverted(NOW, by="bob") == (False, before)
 
