@@ -75,7 +75,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Form:
+class ReceivedForm:
     """A form that was received."""
 
     files: list[bytes]
@@ -83,7 +83,7 @@ class Form:
     fields: dict[str, str]
 
 
-async def receive_form(request: Request, field: str, limits: Limits, hold: Hold) -> Form:
+async def receive_form(request: Request, field: str, limits: Limits, hold: Hold) -> ReceivedForm:
     """Return the files in a form's field, and its other fields.
 
     Args:
@@ -154,7 +154,7 @@ async def _deadline(limits: Limits) -> AsyncIterator[None]:
         raise UploadTooSlowError(f"the request took more than {limit} to arrive") from error
 
 
-async def _to_form(form: FormData, field: str, limits: Limits) -> Form:
+async def _to_form(form: FormData, field: str, limits: Limits) -> ReceivedForm:
     values = form.getlist(field)
     if not values:
         raise InvalidRequestError(f"the form's field {field!r} is missing")
@@ -162,7 +162,7 @@ async def _to_form(form: FormData, field: str, limits: Limits) -> Form:
     if sum(map(len, files)) > limits.max_bytes:
         raise _too_large(limits.max_bytes)
     fields = {name: value for name, value in form.items() if isinstance(value, str)}
-    return Form(files, fields)
+    return ReceivedForm(files, fields)
 
 
 async def _file(value: UploadFile | str, field: str) -> bytes:

@@ -35,7 +35,7 @@ class UnavailablePrecisionError(Exception):
 
 
 @dataclass(frozen=True)
-class Form:
+class RuntimeForm:
     """Runtime and precision of a model: all that changes its scores beside the weights."""
 
     runtime: Literal["onnxruntime", "openvino"]
@@ -55,7 +55,7 @@ class Form:
         return f"{self.runtime}-{version(self.runtime)}-bf16-{self.instructions}"
 
 
-def choose_form(settings: RapidSettings, flags: frozenset[str]) -> Form:
+def choose_form(settings: RapidSettings, flags: frozenset[str]) -> RuntimeForm:
     """Return runtime and precision by settings and processor flags.
 
     Args:
@@ -74,7 +74,7 @@ def choose_form(settings: RapidSettings, flags: frozenset[str]) -> Form:
     if precision == "auto":
         precision = "bf16" if runtime == "openvino" and is_fast else "f32"
     if precision == "f32":
-        return Form(runtime, "f32")
+        return RuntimeForm(runtime, "f32")
     if runtime == "onnxruntime":
         raise UnavailablePrecisionError(
             "onnxruntime computes the model in f32 only: set OCR_RUNTIME=openvino, or "
@@ -85,7 +85,7 @@ def choose_form(settings: RapidSettings, flags: frozenset[str]) -> Form:
             f"this processor declares none of {', '.join(_BF16_INSTRUCTIONS)}: set "
             "OCR_PRECISION=f32"
         )
-    return Form(runtime, "bf16", instructions)
+    return RuntimeForm(runtime, "bf16", instructions)
 
 
 def declared_flags(processors: Path) -> frozenset[str]:
@@ -100,7 +100,7 @@ def declared_flags(processors: Path) -> frozenset[str]:
     )
 
 
-def open_runtime(form: Form, model: bytes, *, threads: int) -> Runtime:
+def open_runtime(form: RuntimeForm, model: bytes, *, threads: int) -> Runtime:
     """Load a model into a runtime."""
     if form.runtime == "onnxruntime":
         return open_onnxruntime(model)

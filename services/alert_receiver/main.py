@@ -20,7 +20,7 @@ from services.common.runtime.settings import LogSettings
 log = structlog.stdlib.get_logger(__name__)
 
 
-class Alert(BaseModel):
+class ReceivedAlert(BaseModel):
     """One alert of a notification; what Alertmanager adds later is ignored."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
@@ -42,7 +42,7 @@ class Notification(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     receiver: str
-    alerts: tuple[Alert, ...]
+    alerts: tuple[ReceivedAlert, ...]
 
 
 def create_app() -> FastAPI:

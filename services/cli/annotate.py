@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingCo
 
 from services.cli.annotation_files import (
     AnnotationFile,
-    Problem,
+    InvalidRow,
     UnreadableFileError,
     open_annotations,
 )
@@ -108,7 +108,7 @@ def _check_strictly(file: Path, options: ReadingOptions) -> None:
     """
     with open_annotations(file, options) as opened:
         problems = [
-            f"line {row.line}: {row.detail}" for row in opened.rows() if isinstance(row, Problem)
+            f"line {row.line}: {row.detail}" for row in opened.rows() if isinstance(row, InvalidRow)
         ]
     problems += [f"line {note.line}: {note.detail}" for note in opened.report.notes]
     if problems:

@@ -53,7 +53,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Problem:
+class InvalidRow:
     """An invalid row."""
 
     line: int
@@ -77,7 +77,7 @@ class AnnotationFile:
         """Bytes read so far."""
         return self._file.tell()
 
-    def rows(self) -> Iterator[Row | Problem]:
+    def rows(self) -> Iterator[Row | InvalidRow]:
         """Yield the rows.
 
         Raises:
@@ -139,9 +139,9 @@ def _items(file: IO[bytes]) -> list[object]:
     return items
 
 
-def _checked(row: TableRow | Damaged) -> Row | Problem:
+def _checked(row: TableRow | Damaged) -> Row | InvalidRow:
     if isinstance(row, Damaged):
-        return Problem(row.line, row.detail)
+        return InvalidRow(row.line, row.detail)
     if not row.where:
-        return Problem(row.line, "neither URL nor key")
+        return InvalidRow(row.line, "neither URL nor key")
     return Row(row.line, row.where, row.text, row.quality)

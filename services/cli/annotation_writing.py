@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from services.cli.annotation_files import Problem, Row
+from services.cli.annotation_files import InvalidRow, Row
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.annotations import Outcome, UnacceptableAnnotationError, to_annotation
 from services.common.domain.image import ImageDocument
@@ -120,10 +120,10 @@ class Writer:
         self.found: Counter[Code] = Counter()
         """Rows with an image, by the code of rows without one that use the same kind of name."""
 
-    async def take(self, row: Row | Problem) -> None:
+    async def take(self, row: Row | InvalidRow) -> None:
         """Write the annotation of a row, or report the reason."""
         self.rows += 1
-        if isinstance(row, Problem):
+        if isinstance(row, InvalidRow):
             self._note(RowIssue(row.line, REJECTED, "", row.detail))
             return
         try:

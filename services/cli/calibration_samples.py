@@ -16,7 +16,7 @@ from services.common.domain.accuracy import accuracy, hypothesis_of
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.records import Prediction
 from services.common.domain.trained_models import CALIBRATION_MARK
-from services.quality.annotated import FIELDS, Image, annotated
+from services.quality.annotated import FIELDS, AnnotatedImage, annotated
 
 if TYPE_CHECKING:
     from app.engines.fitting import Bin, MethodName
@@ -116,7 +116,7 @@ async def collect(
     return samples
 
 
-def add_image(samples: Samples, image: Image, known: Mapping[str, Calibration]) -> None:
+def add_image(samples: Samples, image: AnnotatedImage, known: Mapping[str, Calibration]) -> None:
     """Add an image's predictions, one per version; ``known``: calibrations by suffix."""
     found: dict[str, Prediction] = {}
     skipped: dict[str, str] = {}
@@ -139,7 +139,7 @@ def add_image(samples: Samples, image: Image, known: Mapping[str, Calibration]) 
     samples.skipped.update(full for version, full in skipped.items() if version not in found)
 
 
-def _sample(prediction: Prediction, image: Image) -> CalibrationSample:
+def _sample(prediction: Prediction, image: AnnotatedImage) -> CalibrationSample:
     reference = str(image.reference)
     errors = hypothesis_of(prediction.text, reference=reference).errors
     return CalibrationSample(
@@ -152,7 +152,7 @@ def _sample(prediction: Prediction, image: Image) -> CalibrationSample:
     )
 
 
-def _group(image: Image) -> str:
+def _group(image: AnnotatedImage) -> str:
     sources = image.document.sources
     names = (name for each in sources for name in (each.group, each.host, each.collection) if name)
     return next(names, str(image.document.sha256))

@@ -42,7 +42,7 @@ class Health(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """State of one service or server."""
 
     name: str
@@ -83,7 +83,7 @@ async def doctor(*, output: Output) -> ExitStatus:
     return ExitStatus.INCOMPLETE if bad else ExitStatus.OK
 
 
-async def addresses(settings: CliSettings) -> list[Finding]:
+async def addresses(settings: CliSettings) -> list[CheckResult]:
     """Check every service and server concurrently."""
     s3, amqp = S3Settings(), AmqpSettings()
     # Its own timeout is shorter, with a better error
@@ -164,7 +164,7 @@ async def _address(
     check: Callable[[], Awaitable[None]],
     *,
     reached: Callable[[str], Awaitable[str]] | None = None,
-) -> Finding:
+) -> CheckResult:
     where = address_of(url)
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -174,14 +174,14 @@ async def _address(
     except (PipelineError, aiohttp.ClientError, OSError, ValueError) as error:
         detail = reason_of(error)
         if reached and detail == REFUSED and (elsewhere := await reached(name)):
-            return Finding(name, Health.OK, where, elsewhere)
+            return CheckResult(name, Health.OK, where, elsewhere)
     else:
-        return Finding(name, Health.OK, where)
+        return CheckResult(name, Health.OK, where)
     mend = f"{RUN}, or set {setting}"
-    return Finding(name, Health.UNREACHABLE, where, detail, mend)
+    return CheckResult(name, Health.UNREACHABLE, where, detail, mend)
 
 
-def _table(found: Sequence[Finding]) -> Table:
+def _table(found: Sequence[CheckResult]) -> Table:
     rows = []
     for each in found:
         state = cell(each.health.value, "green" if each.health is Health.OK else "red")
@@ -189,7 +189,7 @@ def _table(found: Sequence[Finding]) -> Table:
     return Table("Addresses", ("name", "state", "address", "detail"), rows)
 
 
-def _advice(bad: Sequence[Finding]) -> list[Text]:
+def _advice(bad: Sequence[CheckResult]) -> list[Text]:
     if not bad:
         return [Text("Every service and server answers.", style="green")]
     return [Text(f"{each.name}: {each.mend}") for each in bad]

@@ -32,7 +32,7 @@ from services.datasets.grouping import GROUP, Splitting
 from services.datasets.splits import NAMES
 
 if TYPE_CHECKING:
-    from services.datasets.quality import Comparison, Quality
+    from services.datasets.quality import Comparison, ModelQuality
     from services.training.learnt import Learnt
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -253,7 +253,9 @@ def _answer(output: Output, found: Evaluation, uses: Uses, html: Path | None) ->
 
 
 def _render(
-    qualities: Mapping[str, "Quality"], comparison: "Comparison | None", unread: Mapping[str, int]
+    qualities: Mapping[str, "ModelQuality"],
+    comparison: "Comparison | None",
+    unread: Mapping[str, int],
 ) -> list[Any]:
     columns = ["model", "images", "not read", "CER", "WER", "exact", "calibration error"]
     rows = [

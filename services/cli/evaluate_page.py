@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from services.cli.report_page import page_template
 from services.cli.report_plots import COLOURS, as_picture, chart_options
-from services.datasets.quality import Comparison, Quality
+from services.datasets.quality import Comparison, ModelQuality
 from services.quality.reliability import BANDS
 from services.quality.tally import LENGTHS, length_name
 
@@ -15,7 +15,7 @@ PERFECT = "perfect calibration"
 
 
 def evaluation_page(
-    qualities: Mapping[str, Quality], comparison: Comparison | None, notes: Sequence[str] = ()
+    qualities: Mapping[str, ModelQuality], comparison: Comparison | None, notes: Sequence[str] = ()
 ) -> str:
     """Return the page, with untrusted text escaped; ``notes``: about what was measured."""
     template = page_template("evaluation.html.j2")
@@ -27,7 +27,7 @@ def evaluation_page(
     )
 
 
-def _plots(qualities: Mapping[str, Quality]) -> list[tuple[str, str, Markup]]:
+def _plots(qualities: Mapping[str, ModelQuality]) -> list[tuple[str, str, Markup]]:
     return [
         (
             "Calibration",
@@ -47,7 +47,7 @@ def _plots(qualities: Mapping[str, Quality]) -> list[tuple[str, str, Markup]]:
     ]
 
 
-def _calibration(qualities: Mapping[str, Quality]) -> Markup:
+def _calibration(qualities: Mapping[str, ModelQuality]) -> Markup:
     chart = pygal.XY(
         **chart_options([*COLOURS[: len(qualities)], "var(--muted)"]), range=(0, 1), xrange=(0, 1)
     )
@@ -58,7 +58,7 @@ def _calibration(qualities: Mapping[str, Quality]) -> Markup:
     return as_picture(chart)
 
 
-def _by_length(qualities: Mapping[str, Quality]) -> Markup:
+def _by_length(qualities: Mapping[str, ModelQuality]) -> Markup:
     chart = pygal.Bar(**chart_options(COLOURS[: len(qualities)]))
     names = [length_name(band) for band in LENGTHS]
     chart.x_labels = names
@@ -68,7 +68,7 @@ def _by_length(qualities: Mapping[str, Quality]) -> Markup:
     return as_picture(chart)
 
 
-def _scores(qualities: Mapping[str, Quality]) -> Markup:
+def _scores(qualities: Mapping[str, ModelQuality]) -> Markup:
     chart = pygal.Bar(**chart_options(COLOURS[: len(qualities)]))
     edges = [place / BANDS for place in range(BANDS)]
     chart.x_labels = [f"{edge:g}" for edge in edges]

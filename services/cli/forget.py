@@ -13,7 +13,7 @@ from services.common.domain.records import UPLOADED
 from services.common.domain.redaction import hide_secrets
 from services.common.domain.texts import number_of
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.erasure.forgetting import NOT_COVERED, Forgetting, Report
+from services.erasure.forgetting import NOT_COVERED, ErasureReport, Forgetting
 from services.erasure.removal import Target
 
 
@@ -72,7 +72,7 @@ def targets_table(targets: list[Target]) -> Any:
     return Table("To delete", ("key", "object", "document", "came from"), rows)
 
 
-def _render(report: Report) -> list[Any]:
+def _render(report: ErasureReport) -> list[Any]:
     rows = [
         [
             cell(proof["document"]),

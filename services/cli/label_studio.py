@@ -28,7 +28,7 @@ from services.label_studio.pull import Issue, Pull, PullResult
 from services.label_studio.push import Push, SyncAction
 from services.label_studio.schemas import Project
 from services.label_studio.settings import LabelStudioSettings
-from services.label_studio.tasks import LABEL_CONFIG, Addresses
+from services.label_studio.tasks import LABEL_CONFIG, TaskAddresses
 
 SHOWN = 20
 OUTCOMES = (*map(str, Outcome), *map(str, PullResult))
@@ -68,7 +68,7 @@ async def push(
             step = Push(
                 studio,
                 images,
-                Addresses(settings, signing),
+                TaskAddresses(settings, signing),
                 store,
                 limits,
                 is_dry_run=dry_run,

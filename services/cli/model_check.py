@@ -17,7 +17,7 @@ from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, warned
 from services.common.domain.errors import PermanentError
 from services.common.domain.texts import number_of
-from services.common.domain.trained_models import EMBEDDED, Decision, Part
+from services.common.domain.trained_models import EMBEDDED, ComparedRates, Decision
 
 Name = Annotated[str, typer.Argument(help=f"In the folder of models, or {EMBEDDED}.")]
 
@@ -171,7 +171,7 @@ def _verdict(decision: Decision) -> list[str]:
     ]
 
 
-def _parts(title: str, kind: str, parts: Mapping[str, Part]) -> Table:
+def _parts(title: str, kind: str, parts: Mapping[str, ComparedRates]) -> Table:
     rows = [
         [cell(name), cell(images), cell(before, form=".1%"), cell(after, form=".1%")]
         for name, (before, after, images) in parts.items()

@@ -12,7 +12,7 @@ from services.cli.progress import status_line
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.reconciler.compare import MOST_PARTS, TO_QUEUE, Part, State
+from services.reconciler.compare import MOST_PARTS, TO_QUEUE, BucketPart, State
 from services.reconciler.passes import compare_buckets
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import PassReport
@@ -55,14 +55,14 @@ PartOption = Annotated[
 ]
 
 
-def _part(text: str) -> Part:
+def _part(text: str) -> BucketPart:
     match = re.fullmatch(r"(\d{1,3})/(\d{1,3})", text)
     number, parts = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= parts <= MOST_PARTS:
         raise typer.BadParameter(
             f"{text!r} is no N/PARTS, from 1/1 to {MOST_PARTS}/{MOST_PARTS}", param_hint="--part"
         )
-    return Part(number - 1, parts)
+    return BucketPart(number - 1, parts)
 
 
 @tabular

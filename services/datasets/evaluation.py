@@ -13,7 +13,7 @@ from services.common.domain.records import UNKNOWN_HOW, UPLOADED
 from services.datasets.copies import FIELDS, find_copies
 from services.datasets.grouping import Splitting
 from services.datasets.splits import hosts_of
-from services.quality.annotated import Image, annotated, how_of
+from services.quality.annotated import AnnotatedImage, annotated, how_of
 
 
 class ModelReading(NamedTuple):
@@ -139,8 +139,8 @@ async def read_annotated(
 
 
 async def _only(
-    part: SplitPart | None, page: list[Image], images: ImageRepository, bucket: str
-) -> list[Image]:
+    part: SplitPart | None, page: list[AnnotatedImage], images: ImageRepository, bucket: str
+) -> list[AnnotatedImage]:
     """Return the images of a part, decided as in an export."""
     if part is None:
         return page
@@ -153,7 +153,9 @@ async def _only(
     ]
 
 
-def _sample(image: Image, reading: ModelReading | None, use_of: UseOf) -> EvaluatedReading | None:
+def _sample(
+    image: AnnotatedImage, reading: ModelReading | None, use_of: UseOf
+) -> EvaluatedReading | None:
     if reading is None:
         return None
     document, reference = image.document, image.reference or ""

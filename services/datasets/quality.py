@@ -65,7 +65,7 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Quality:
+class ModelQuality:
     """Quality of a model."""
 
     images: int
@@ -123,7 +123,7 @@ class Comparison:
         return [*differences, *map(str, self.rises)]
 
 
-def quality_of(samples: Sequence[EvaluatedReading]) -> Quality:
+def quality_of(samples: Sequence[EvaluatedReading]) -> ModelQuality:
     """Return the figures of at least one sample."""
     errors, characters = _column(samples, lambda each: each.errors), _lengths(samples)
     wrong_words = _column(samples, lambda each: each.word_errors)
@@ -134,7 +134,7 @@ def quality_of(samples: Sequence[EvaluatedReading]) -> Quality:
     frequent = sorted(hosts, key=lambda name: (-hosts[name].images, name))[:MOST_HOSTS]
     lengths = _tallies(samples, lambda each: length_of(len(each.reference)))
     hows = _tallies(samples, lambda each: each.how)
-    return Quality(
+    return ModelQuality(
         images=len(samples),
         cer=_estimate(_rate, errors, characters),
         wer=_estimate(_rate, wrong_words, words),

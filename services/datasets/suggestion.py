@@ -25,7 +25,7 @@ from services.common.domain.image_filter import ImageFilter
 from services.datasets import copies
 from services.datasets.grouping import GROUP, Splitting, source_group
 from services.datasets.splits import parse_split
-from services.quality.annotated import Image, predicted
+from services.quality.annotated import AnnotatedImage, predicted
 
 MOST_CANDIDATES = 200_000
 """Images to choose from: the first ones by hash, which is a random sample."""
@@ -124,7 +124,7 @@ def order(
     return found
 
 
-def _candidate(image: Image) -> Candidate | None:
+def _candidate(image: AnnotatedImage) -> Candidate | None:
     """Return an image that waits for its annotation, or None."""
     if any(each.annotation or each.placeholder for each in image.copies):
         return None
@@ -134,6 +134,6 @@ def _candidate(image: Image) -> Candidate | None:
     return Candidate(document.id, _source(image), score, document.disagreement or 0.0)
 
 
-def _source(image: Image) -> str:
+def _source(image: AnnotatedImage) -> str:
     groups = _GROUPING.groups(image.copies)
     return groups[0] if groups else source_group(copies.provenance_of(image.copies))

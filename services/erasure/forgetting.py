@@ -46,7 +46,7 @@ NOT_COVERED = (
 
 
 @dataclass(frozen=True)
-class Found:
+class ForgetTargets:
     """Targets to forget."""
 
     targets: list[Target]
@@ -66,7 +66,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Report:
+class ErasureReport:
     """The proof of erasure."""
 
     proofs: list[dict[str, Any]]
@@ -100,7 +100,7 @@ class Forgetting:
     page_queues: Queues = PAGE_QUEUES
     pages_bucket: str = PAGES_BUCKET
 
-    async def find(self, what: str) -> Found:
+    async def find(self, what: str) -> ForgetTargets:
         """Find objects by a URL or key (with or without bucket), and pages with their lines."""
         pages = await find_pages(sibling(self.store, self.pages_bucket), self.database, what)
         targets = await find_targets(self.store, self.database, what)
@@ -111,17 +111,17 @@ class Forgetting:
 
     async def with_submitted(
         self, what: str, targets: list[Target], pages: Sequence[PageDocument] = ()
-    ) -> Found:
+    ) -> ForgetTargets:
         """Add what was submitted about objects."""
-        found = Found(targets, Submitted(frozenset(), frozenset(), {}), tuple(pages))
+        found = ForgetTargets(targets, Submitted(frozenset(), frozenset(), {}), tuple(pages))
         kept = {url for each in targets for url in each.document.urls}
         kept |= {source.url for page in pages for source in page.sources if source.url}
         submitted = await find_submitted(self.database, what, hashes=found.hashes, kept=kept)
         return replace(found, submitted=submitted)
 
     async def forget(
-        self, found: Found, *, wait_seconds: float, may_come_again: bool = False
-    ) -> Report:
+        self, found: ForgetTargets, *, wait_seconds: float, may_come_again: bool = False
+    ) -> ErasureReport:
         """Erase it, wait for the consumer to erase its documents, and return the proof.
 
         URLs and bytes are blocked first, so that no running batch or pending event restores the
@@ -159,16 +159,16 @@ class Forgetting:
         # Again: messages may have been held by an inspection
         for queue, count in (await self._drop_parked(found)).items():
             erased.parked[queue] += count
-        return Report(proofs, erased)
+        return ErasureReport(proofs, erased)
 
-    async def _block(self, found: Found) -> None:
+    async def _block(self, found: ForgetTargets) -> None:
         images: dict[str, set[str]] = {sha256: set() for sha256 in found.hashes}
         for target in found.targets:
             if target.sha256 is not None:
                 images[target.sha256] |= await other_files(self.store, target)
         await Forgotten(self.database.forgotten).add(found.submitted.all_urls, images)
 
-    async def _drop_parked(self, found: Found) -> dict[str, int]:
+    async def _drop_parked(self, found: ForgetTargets) -> dict[str, int]:
         ids = {f"{self.store.bucket}/{each.key}" for each in found.targets}
         dropped = {
             self.ocr_queues.parked: await drop_parked_events(self.amqp, self.ocr_queues, ids),

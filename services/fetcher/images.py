@@ -18,7 +18,7 @@ from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.responses import Validators
 from services.fetcher.batches.item_repository import ItemRepository
-from services.fetcher.jobs import Job
+from services.fetcher.jobs import FetchJob
 from services.fetcher.sources.addresses import is_submitted, split_line, split_member
 from services.fetcher.sources.archives.cut_pages import LineDownload, PageFile
 from services.fetcher.sources.archives.cutting import CutLine
@@ -35,7 +35,7 @@ _FORGOTTEN_IMAGE = (
 
 
 @dataclass(frozen=True)
-class Image:
+class FetchedImage:
     """A download that is an image."""
 
     content: bytes
@@ -64,7 +64,7 @@ class Image:
         return fetched_key(self.sha256, self.format.extension)
 
 
-async def to_image(download: Download, *, is_page: bool = False) -> Image:
+async def to_image(download: Download, *, is_page: bool = False) -> FetchedImage:
     """Return a download as an image, detected by content.
 
     Args:
@@ -84,7 +84,7 @@ async def to_image(download: Download, *, is_page: bool = False) -> Image:
     else:
         digest = hashlib.sha256(download.content)
     of_line = (download.line, download.page) if isinstance(download, LineDownload) else ()
-    return Image(
+    return FetchedImage(
         download.content,
         found,
         digest.hexdigest(),
@@ -120,7 +120,9 @@ class ImageWriter:
     forgotten: Forgotten
     redact: Callable[[str], str]
 
-    async def add_batch(self, job: Job, earlier: BatchItem, page: PageOfLine | None = None) -> bool:
+    async def add_batch(
+        self, job: FetchJob, earlier: BatchItem, page: PageOfLine | None = None
+    ) -> bool:
         """Record another batch of an unchanged image; return False if the image is not stored.
 
         See docs/decisions/0040-batches-of-unchanged-images.md.
@@ -133,7 +135,7 @@ class ImageWriter:
         kept = {name: text for name, text in found.metadata.items() if name == "annotation"}
         return await store.write_metadata(found, await self._metadata(job, page, kept))
 
-    async def as_stored(self, image: Image) -> Image:
+    async def as_stored(self, image: FetchedImage) -> FetchedImage:
         """Return a line of a page with its stored bytes.
 
         Another version of the cutter gives other bytes, for which the annotation would not be
@@ -146,13 +148,13 @@ class ImageWriter:
             image, content=stored.content, sha256=hashlib.sha256(stored.content).hexdigest()
         )
 
-    async def refuse_forgotten(self, job: Job) -> None:
+    async def refuse_forgotten(self, job: FetchJob) -> None:
         """Raise RefusedDownloadError if a URL, or its redacted form, is forgotten."""
         for url in {job.url, self.redact(job.url)}:
             if await self.forgotten.has_url(url):
                 raise RefusedDownloadError(FORGOTTEN, _FORGOTTEN_URL)
 
-    async def write(self, job: Job, image: Image) -> None:
+    async def write(self, job: FetchJob, image: FetchedImage) -> None:
         """Write an image, or a page.
 
         Raises:
@@ -167,7 +169,7 @@ class ImageWriter:
             metadata=await self._metadata(job, image.page),
         )
 
-    async def keep_page(self, job: Job, image: Image) -> None:
+    async def keep_page(self, job: FetchJob, image: FetchedImage) -> None:
         """Store the page that a line was cut out of, once for all its lines.
 
         Its metadata names the transcription, so that the segmenter does not cut it again:
@@ -193,7 +195,7 @@ class ImageWriter:
                 )
             page.content = None
 
-    def _store_of(self, job: Job) -> ObjectStore:
+    def _store_of(self, job: FetchJob) -> ObjectStore:
         return self.pages if job.is_page else self.store
 
     async def _refuse_forgotten_bytes(self, sha256: str) -> None:
@@ -202,10 +204,10 @@ class ImageWriter:
 
     async def _metadata(
         self,
-        job: Job,
+        job: FetchJob,
         page: PageOfLine | None,
         needed: Mapping[str, str] | None = None,
-        item: Job | None = None,
+        item: FetchJob | None = None,
     ) -> dict[str, str]:
         """Return an object's metadata, after storing what does not fit.
 
@@ -238,7 +240,7 @@ class ImageWriter:
         return metadata
 
 
-def _job_of_page(job: Job) -> Job:
+def _job_of_page(job: FetchJob) -> FetchJob:
     """Return the job that would store the page of a line."""
     page_url, _, _ = job.url.rpartition("?transcript=")
     details = replace(job.details, name=split_member(page_url)[1], is_page=True)
@@ -246,7 +248,7 @@ def _job_of_page(job: Job) -> Job:
     return replace(job, url=page_url, annotation=None, details=details)
 
 
-def adds_nothing(job: Job, earlier: BatchItem) -> bool:
+def adds_nothing(job: FetchJob, earlier: BatchItem) -> bool:
     """Whether a job adds nothing except its batch: a list without a text must not erase one."""
     is_known = job.collection in {None, earlier.collection}
     has_details = job.details.completed_by(earlier.details) == earlier.details

@@ -12,7 +12,7 @@ from services.common.domain.errors import PermanentError
 from services.common.domain.provenance import KINDS, SourceKind
 from services.common.download.urls import host_of
 from services.fetcher.sources.addresses import name_of, own_name, split_line
-from services.fetcher.sources.lists.rows import Item
+from services.fetcher.sources.lists.rows import ListItem
 
 
 class InvalidJobError(PermanentError):
@@ -22,7 +22,7 @@ class InvalidJobError(PermanentError):
 
 
 @dataclass(frozen=True)
-class Job:
+class FetchJob:
     """One item to download."""
 
     fetch_id: str
@@ -71,16 +71,16 @@ class Job:
         return {HOST_HEADER: self.host}
 
 
-def job_of(batch: Batch, fetch_id: str, item: Item, page: int) -> Job:
+def job_of(batch: Batch, fetch_id: str, item: ListItem, page: int) -> FetchJob:
     """Return the job of an item, completed by licence and data set of its batch."""
     own = None if batch.is_collection_given else item.details.collection
     of_batch = Details(licence=batch.licence, metadata=batch.reading.data_set or None)
     details = item.details.completed_by(of_batch)
     known = (fetch_id, batch.id, item.url, item.annotation, page, batch.kind)
-    return Job(*known, own or batch.collection, replace(details, collection=None), batch.by)
+    return FetchJob(*known, own or batch.collection, replace(details, collection=None), batch.by)
 
 
-def parse_job(body: bytes) -> Job:
+def parse_job(body: bytes) -> FetchJob:
     """Parse a message body.
 
     Raises:
@@ -101,4 +101,4 @@ def parse_job(body: bytes) -> Job:
     if kind not in KINDS or not all(isinstance(value, str | None) for value in (collection, by)):
         raise InvalidJobError("unknown kind, or collection or by is not text")
     fetch_id, batch_id, url = values
-    return Job(fetch_id, batch_id, url, annotation, page, kind, collection, details, by)
+    return FetchJob(fetch_id, batch_id, url, annotation, page, kind, collection, details, by)

@@ -14,8 +14,8 @@ from services.common.download.errors import DownloadError, FailedDownloadError, 
 from services.common.download.responses import NotModifiedError, Validators
 from services.fetcher.batches.item_repository import CANCELLED, ItemRepository, ItemResult
 from services.fetcher.batches.repository import BatchCancelledError, Cancellations
-from services.fetcher.images import Image, ImageWriter, adds_nothing, to_image
-from services.fetcher.jobs import Job, parse_job
+from services.fetcher.images import FetchedImage, ImageWriter, adds_nothing, to_image
+from services.fetcher.jobs import FetchJob, parse_job
 from services.fetcher.metrics import DoneCode
 from services.fetcher.politeness.scheduler import HostScheduler
 from services.fetcher.politeness.source import ItemSource
@@ -112,11 +112,11 @@ class Worker:
             await self._items.finish(job, _BUG)
             raise
 
-    async def _is_queued(self, job: Job) -> bool:
+    async def _is_queued(self, job: FetchJob) -> bool:
         item = await self._items.find(job.fetch_id)
         return item is None or item.is_queued
 
-    async def _is_news(self, job: Job, earlier: BatchItem) -> bool:
+    async def _is_news(self, job: FetchJob, earlier: BatchItem) -> bool:
         """Whether a job is not the copy of one whose work was done before another item's.
 
         A dispatcher that is killed before it writes its position publishes a page again. Such a
@@ -124,7 +124,7 @@ class Worker:
         """
         return earlier.id != job.fetch_id and await self._is_queued(job)
 
-    async def _finish(self, job: Job, earlier: BatchItem | None, delivery: Delivery) -> str:
+    async def _finish(self, job: FetchJob, earlier: BatchItem | None, delivery: Delivery) -> str:
         result, attempts = await self._attempt(job, earlier, delivery)
         is_first = await self._items.finish(job, result, attempts=attempts)
         is_failure = result.outcome is ItemOutcome.FAILED
@@ -138,7 +138,7 @@ class Worker:
         return result.code if is_first else "done_already"
 
     async def _attempt(
-        self, job: Job, earlier: BatchItem | None, delivery: Delivery
+        self, job: FetchJob, earlier: BatchItem | None, delivery: Delivery
     ) -> tuple[ItemResult, int]:
         """Return the outcome of an item, and the number of attempts here."""
         started = time.perf_counter()
@@ -176,7 +176,9 @@ class Worker:
         most = min(self._max_attempts, error.most_attempts)
         return delivery.is_last_attempt or delivery.attempt >= most
 
-    async def _download(self, job: Job, earlier: BatchItem | None) -> Image | NotModifiedError:
+    async def _download(
+        self, job: FetchJob, earlier: BatchItem | None
+    ) -> FetchedImage | NotModifiedError:
         """Return an image, or that it is unchanged according to the host."""
         if earlier is not None and earlier.validators and adds_nothing(job, earlier):
             try:
@@ -186,13 +188,13 @@ class Worker:
                     return answer
         return await self._writer.as_stored(await self._get(job))
 
-    async def _get(self, job: Job, validators: Validators | None = None) -> Image:
+    async def _get(self, job: FetchJob, validators: Validators | None = None) -> FetchedImage:
         most = self._max_page_bytes if job.is_page else None
         download = await self._source.get(job.url, validators=validators, max_bytes=most)
         return await to_image(download, is_page=job.is_page)
 
     async def _keep(
-        self, job: Job, earlier: BatchItem | None, image: Image | NotModifiedError
+        self, job: FetchJob, earlier: BatchItem | None, image: FetchedImage | NotModifiedError
     ) -> ItemResult:
         """Store an image unless it is unchanged; return the outcome."""
         if isinstance(image, NotModifiedError):

@@ -21,7 +21,7 @@ from services.common.domain.objects import ObjectTooLargeError
 from services.common.domain.sizes import MAX_OBJECT_BYTES
 from services.label_studio.client import LabelStudio
 from services.label_studio.schemas import StudioTask
-from services.label_studio.tasks import Addresses, pushed, to_data, to_prediction, to_task
+from services.label_studio.tasks import TaskAddresses, pushed, to_data, to_prediction, to_task
 
 AT_ONCE = 100
 """Tasks per request, and documents per query."""
@@ -72,7 +72,7 @@ class Push:
 
     studio: LabelStudio
     images: ImageRepository
-    addresses: Addresses
+    addresses: TaskAddresses
     store: ObjectStore
     limits: Limits = NO_LIMITS
     is_dry_run: bool = False

@@ -34,7 +34,7 @@ class Address:
     """None: as long as the object exists."""
 
 
-class Addresses:
+class TaskAddresses:
     """Builds URLs of images."""
 
     def __init__(self, settings: LabelStudioSettings, store: ObjectStore) -> None:

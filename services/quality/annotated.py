@@ -21,7 +21,7 @@ FIELDS = dict.fromkeys(("sha256", "status", "annotation", "prediction", "double_
 """Fields of a document that are needed here."""
 
 
-class Image(NamedTuple):
+class AnnotatedImage(NamedTuple):
     """Documents of equal bytes sorted by key, and their representative."""
 
     copies: Sequence[ImageDocument]
@@ -61,7 +61,7 @@ async def annotated(
     *,
     fields: Mapping[str, int] = FIELDS,
     only_corrected: bool = False,
-) -> AsyncIterator[list[Image]]:
+) -> AsyncIterator[list[AnnotatedImage]]:
     """Yield batches of predicted images with a reference text, sorted by hash.
 
     Args:
@@ -81,9 +81,9 @@ async def predicted(
     *,
     fields: Mapping[str, int] = FIELDS,
     only_corrected: bool = False,
-) -> AsyncIterator[list[Image]]:
+) -> AsyncIterator[list[AnnotatedImage]]:
     """Yield batches of predicted images, sorted by hash."""
-    of = partial(Image.of, only_corrected=only_corrected)
+    of = partial(AnnotatedImage.of, only_corrected=only_corrected)
     last: list[ImageDocument] = []
     where = replace(where, status=("predicted",))
     async for page in paginate(images, where, by_sha256(), fields=fields):

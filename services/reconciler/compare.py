@@ -54,7 +54,7 @@ class KeyRange(NamedTuple):
 MOST_PARTS = 256
 
 
-class Part(NamedTuple):
+class BucketPart(NamedTuple):
     """One of several parts of a bucket's keys, which together are all keys."""
 
     number: int = 0
@@ -83,7 +83,7 @@ class Part(NamedTuple):
         return min(most, max(fewest, int(documents * REMOVED_SHARE)))
 
 
-WHOLE = Part()
+WHOLE = BucketPart()
 
 
 class Pair(NamedTuple):

@@ -19,7 +19,7 @@ from services.common.runtime.periodic import periodic
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
 from services.common.runtime.settings import AmqpSettings, LogSettings, MongoSettings, S3Settings
 from services.reconciler.annotated import count_and_publish
-from services.reconciler.compare import TO_QUEUE, Part, State
+from services.reconciler.compare import TO_QUEUE, BucketPart, State
 from services.reconciler.metrics import (
     INTERVAL_SECONDS,
     LAST_SUCCESS,
@@ -100,7 +100,7 @@ class Passes:
 
     async def next(self) -> bool:
         """Run the next pass; return False if a server is missing."""
-        part = Part(self._next % self._settings.parts, self._settings.parts)
+        part = BucketPart(self._next % self._settings.parts, self._settings.parts)
         try:
             self._reports[part.number] = await compare_buckets(
                 self._settings,

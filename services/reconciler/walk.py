@@ -27,10 +27,10 @@ from services.reconciler.compare import (
     MOST_REMOVALS,
     TO_QUEUE,
     WHOLE,
+    BucketPart,
     Document,
     KeyRange,
     Pair,
-    Part,
     State,
     judge,
     pairs,
@@ -76,7 +76,7 @@ class PassReport:
 class PassOptions(TypedDict, total=False):
     """Options of a pass."""
 
-    part: Part
+    part: BucketPart
     """Keys to compare; all by default."""
     allows_gone: bool
     """Whether a person has confirmed the removals."""

@@ -22,7 +22,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
 from services.common.runtime.problems import ProblemError
 from services.common.runtime.settings import AmqpSettings
 from services.review.overview import Overview
-from services.review.quality import Quality
+from services.review.quality import QualityCounter
 from services.review.queue import Queue
 from services.review.sessions import (
     COOKIE,
@@ -48,7 +48,7 @@ class AppState:
     page_documents: PageRepository
     page_store: ObjectStore
     queue: Queue
-    quality: Quality
+    quality: QualityCounter
     overview: Overview
     fetcher: FetcherClient
     amqp: AmqpSettings

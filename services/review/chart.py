@@ -16,7 +16,7 @@ SIDE = 100.0
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """A line of the chart."""
 
     name: str
@@ -43,7 +43,7 @@ def dots(reliability: Reliability) -> list[Dot]:
     return [_dot(each) for each in reliability.bands.values()]
 
 
-def lines(steps: Steps) -> list[Line]:
+def lines(steps: Steps) -> list[ChartLine]:
     """Return the lines of mean score and error rate, without the steps where they are unknown."""
     return [
         _line("mean-score", steps, lambda tally: tally.mean),
@@ -63,7 +63,7 @@ def _dot(tally: Tally) -> Dot:
     return Dot(round(along, 2), round(SIDE * (1 - exact.value), 2), path, tally)
 
 
-def _line(name: str, steps: Steps, value: Callable[[Tally], float | None]) -> Line:
+def _line(name: str, steps: Steps, value: Callable[[Tally], float | None]) -> ChartLine:
     known = [(at, each) for at, tally in steps if (each := value(tally)) is not None]
     begin, end = (steps[0][0], steps[-1][0]) if steps else (None, None)
     dots = []
@@ -72,4 +72,4 @@ def _line(name: str, steps: Steps, value: Callable[[Tally], float | None]) -> Li
         along = (at - begin) / span if begin and span else 0.5
         dots.append((f"{WIDTH * along:.2f} {height_of(each):.2f}", at, each))
     path = "M" + "L".join(point for point, _, _ in dots) if dots else ""
-    return Line(name, path, [(f"M{point}h0", at, each) for point, at, each in dots])
+    return ChartLine(name, path, [(f"M{point}h0", at, each) for point, at, each in dots])

@@ -12,7 +12,7 @@ from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import Limits
 from services.common.domain.records import UPLOADED, How, Prediction, Source
 from services.common.domain.texts import Text
-from services.quality.annotated import Image, how_of
+from services.quality.annotated import AnnotatedImage, how_of
 from services.quality.estimates import Estimate, difference
 from services.quality.page_tallies import PageTallies, badness
 from services.quality.reliability import BANDS, Reliability, band_of
@@ -42,7 +42,7 @@ SHOWN_MODELS = 3
 SHOWN_GROUPS = 200
 
 
-class Part(NamedTuple):
+class FiguresKey(NamedTuple):
     """A collection, or one of its batches."""
 
     collection: str
@@ -90,14 +90,14 @@ class Figures:
     """Annotated images by model and band of the score."""
     confusions: Counter[Confusion] = field(default_factory=Counter)
     lines: PageTallies = field(default_factory=PageTallies)
-    parts: dict[Part, "Figures"] = field(default_factory=dict)
+    parts: dict[FiguresKey, "Figures"] = field(default_factory=dict)
     times: dict[datetime, Tally] = field(default_factory=lambda: defaultdict(Tally))
     """By the time of the prediction, in steps of ``STEPS[0]``; of all images only."""
     groups: Counter[str] = field(default_factory=Counter)
     """Images by group; of all images only."""
     counted_at: datetime = field(default_factory=lambda: datetime.now(tz=UTC))
 
-    def add(self, image: Image) -> None:
+    def add(self, image: AnnotatedImage) -> None:
         """Count a predicted image."""
         prediction = image.document.prediction
         if prediction is None:
@@ -137,8 +137,10 @@ class Figures:
         return {part.collection: each.total for part, each in self.parts.items() if not part.batch}
 
     def _parts(self, sources: Sequence[Source]) -> list["Figures"]:
-        parts = {Part(each.collection) for each in sources if each.collection}
-        parts |= {Part(each.collection or "", each.batch_id) for each in sources if each.batch_id}
+        parts = {FiguresKey(each.collection) for each in sources if each.collection}
+        parts |= {
+            FiguresKey(each.collection or "", each.batch_id) for each in sources if each.batch_id
+        }
         if len(self.parts) < MOST_PARTS:
             self.parts.update({part: Figures() for part in parts - self.parts.keys()})
         return [self.parts[part] for part in parts if part in self.parts]
@@ -201,7 +203,9 @@ class Figures:
 
     def reliability_by_collection(self) -> list[Reliability]:
         """Return that of the collections with most images."""
-        parts = (self.parts[Part(name)].reliability(name=name) for name, _ in self.by_collection())
+        parts = (
+            self.parts[FiguresKey(name)].reliability(name=name) for name, _ in self.by_collection()
+        )
         return [each for each in parts if each.bands]
 
     def drift(self) -> list[Change]:
@@ -279,7 +283,7 @@ class _Groups(NamedTuple):
 
     @classmethod
     def of(
-        cls, image: Image, prediction: Prediction, sources: Sequence[Source], now: datetime
+        cls, image: AnnotatedImage, prediction: Prediction, sources: Sequence[Source], now: datetime
     ) -> Self:
         stored = min((each.stored_at for each in image.copies if each.stored_at), default=None)
         return cls(

@@ -65,7 +65,7 @@ Text = Annotated[str, BeforeValidator(_printable), Field(max_length=200)]
 Score = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(_none_if_empty)]
 
 
-class Form(Limits):
+class GalleryForm(Limits):
     """Filter of a page in its address."""
 
     host: Text = ""
@@ -81,7 +81,7 @@ class Form(Limits):
         return [(name, str(value)) for name, values in lists for value in values]
 
 
-class Filters(Form):
+class Filters(GalleryForm):
     """Filters of the gallery's form."""
 
     order: Order = Order.NEWEST

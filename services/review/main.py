@@ -30,7 +30,7 @@ from services.review.label_studio import Inbox, webhook_router
 from services.review.leases import Leases
 from services.review.models import watch_loop
 from services.review.overview import TIMEOUT_SECONDS, Overview, Sources, open_overview
-from services.review.quality import Quality
+from services.review.quality import QualityCounter
 from services.review.queue import Queue
 from services.review.refreshed_answer import RefreshedAnswer
 from services.review.sessions import EndedSessions, PasswordGuesses, Sessions
@@ -77,7 +77,7 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         ) as suggestions,
         asyncio.TaskGroup() as tasks,
     ):
-        quality = Quality(
+        quality = QualityCounter(
             ImageRepository(database.images), refresh_seconds=settings.quality_refresh_seconds
         )
         suspects = SuspectList(
@@ -119,7 +119,7 @@ def _app_state(
     database: Database,
     fetcher: FetcherClient,
     *,
-    quality: Quality,
+    quality: QualityCounter,
     queue: Queue,
     overview: Overview,
 ) -> AppState:

@@ -79,7 +79,7 @@ async def count(images: ImageRepository) -> Figures:
     return figures
 
 
-class Quality:
+class QualityCounter:
     """The last count."""
 
     def __init__(self, images: ImageRepository, *, refresh_seconds: float) -> None:

@@ -25,7 +25,7 @@ MOST_LEFT = 200
 
 
 @dataclass(frozen=True)
-class Cut:
+class SearchCut:
     """The end of a search that timed out.
 
     Args:
@@ -41,7 +41,7 @@ class Task:
 
     now: ImageDocument | None
     next: ImageDocument | None
-    cut: Cut | None = None
+    cut: SearchCut | None = None
     """Set if the search timed out: there may be further images."""
 
 
@@ -93,7 +93,9 @@ class Queue:
         if len(got) < 2:
             seconds = None if wanted.wait else search_seconds(wait=False)
             async with self.search_lock.acquire(seconds) as is_acquired:
-                cut = await self._fill(is_enough, session, wanted) if is_acquired else Cut(None)
+                cut = (
+                    await self._fill(is_enough, session, wanted) if is_acquired else SearchCut(None)
+                )
         now, later = [*got.values(), None, None][:2]
         return Task(now, later, cut)
 
@@ -102,11 +104,11 @@ class Queue:
         is_enough: Callable[[str], Awaitable[bool]],
         session: Session,
         wanted: QueueFilter,
-    ) -> Cut | None:
+    ) -> SearchCut | None:
         """Offer images until there are enough; return where the search timed out, if it did."""
         taken = await self.leases.taken(session.id)
         async for found in self._search(wanted, session, taken):
-            if isinstance(found, Cut):
+            if isinstance(found, SearchCut):
                 return found
             if await is_enough(found):
                 break
@@ -264,7 +266,7 @@ class Queue:
 
     async def _search(
         self, wanted: QueueFilter, session: Session, taken: set[str]
-    ) -> AsyncIterator[str | Cut]:
+    ) -> AsyncIterator[str | SearchCut]:
         """Yield images, and finally where the search timed out."""
         for images in (self._first(wanted, session), self._suggested(wanted)):
             async for image in images:
@@ -295,7 +297,9 @@ class Queue:
             if is_within(each, wanted.limits, wanted.host):
                 yield each.id
 
-    async def _candidates(self, wanted: QueueFilter, taken: set[str]) -> AsyncIterator[str | Cut]:
+    async def _candidates(
+        self, wanted: QueueFilter, taken: set[str]
+    ) -> AsyncIterator[str | SearchCut]:
         """Yield images, and finally where the search timed out.
 
         The first answer of a page never goes on to the next pass early, which would offer a later
@@ -317,7 +321,7 @@ class Queue:
                     is_last = key is keys[-1]
                     if is_last or not wanted.wait:
                         can_go_on = is_last and wanted.mode is not Mode.RANDOM
-                        yield Cut(page.next if can_go_on else None)
+                        yield SearchCut(page.next if can_go_on else None)
                         return
                     break
 

@@ -45,7 +45,7 @@ _STRIDE = 32
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedLine:
     """A line that a detector found."""
 
     quad: Quad
@@ -60,7 +60,7 @@ class Detector(Protocol):
     version: str
     """Version of all that changes its results: weights, libraries, settings."""
 
-    def find(self, pixels: Pixels) -> list[Found]:
+    def find(self, pixels: Pixels) -> list[DetectedLine]:
         """Return the lines of an upright page, in any order."""
         ...
 
@@ -84,13 +84,13 @@ class PaddleDetector:
             f"rapidocr-{version('rapidocr')}+openvino-f32+side-{longest_side}+r{REVISION}"
         )
 
-    def find(self, pixels: Pixels) -> list[Found]:
+    def find(self, pixels: Pixels) -> list[DetectedLine]:
         """Return the lines of an upright page, in any order, also those on their side."""
         found = self._find_lying(pixels)
         height, width = pixels.shape[:2]
         for margin in margins([each.quad for each in found], width):
             on_side = [
-                Found(margin.place(each.quad, height), each.score)
+                DetectedLine(margin.place(each.quad, height), each.score)
                 for each in self._find_lying(margin.turned(pixels))
                 if is_long(each.quad)
             ]
@@ -98,7 +98,7 @@ class PaddleDetector:
             found = [each for each in found if not is_within(each.quad, lines)] + on_side
         return found
 
-    def _find_lying(self, pixels: Pixels) -> list[Found]:
+    def _find_lying(self, pixels: Pixels) -> list[DetectedLine]:
         """Return the lines that lie, and pieces of others."""
         height, width = pixels.shape[:2]
         reduced = _reduce(pixels, self._longest_side)
@@ -108,7 +108,7 @@ class PaddleDetector:
         found = []
         for box in join_pieces(_boxes(probabilities)):
             placed = np.clip(np.rint(box.corners * scale), 0, edge)
-            found.append(Found(_to_quad(placed), box.score))
+            found.append(DetectedLine(_to_quad(placed), box.score))
         return found
 
 

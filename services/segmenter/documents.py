@@ -37,7 +37,7 @@ HANDLED = frozenset(get_args(Code))
 _NOT_RENDERED = {"rendered": None, "unrendered": None, "rendering_seconds": None}
 
 
-class Decision(NamedTuple):
+class PageDecision(NamedTuple):
     """New state of a page's document, and the outcome."""
 
     code: Code
@@ -104,7 +104,7 @@ def stored(
     provenance: Provenance,
     read: tuple[PageBytes, Result] | None,
     now: datetime,
-) -> Decision:
+) -> PageDecision:
     """Decide about a written object.
 
     Args:
@@ -116,14 +116,14 @@ def stored(
     """
     after = page.with_source(provenance)
     if event.is_older_than(page.sequencer):
-        return Decision("stale", after if page.exists else page)
+        return PageDecision("stale", after if page.exists else page)
     after = after.after_write(event, now).having(
         group=group_of(event, provenance), document=part_of(event)
     )
     if page.removed_at is not None:
         after = after.having(removed_at=None)
     if read is None:
-        return Decision("duplicate", after)
+        return PageDecision("duplicate", after)
     size, result = read
     after = after.having(
         etag=size.etag,
@@ -134,21 +134,23 @@ def stored(
     )
     match result:
         case Segmentation():
-            return Decision("segmented", _segmented(after, result, now))
+            return PageDecision("segmented", _segmented(after, result, now))
         case Transcribed(width=width, height=height, transcript=truth):
             known = {"width": width, "height": height, "ground_truth": truth}
-            return Decision("transcribed", _with(after, **known, status="segmented"))
+            return PageDecision("transcribed", _with(after, **known, status="segmented"))
         case Rendered():
             known = {
                 "rendered": result.pages,
                 "unrendered": result.left or None,
                 "rendering_seconds": result.seconds,
             }
-            return Decision("rendered", _with(after, **known, status="segmented"))
+            return PageDecision("rendered", _with(after, **known, status="segmented"))
         case Rejection():
             is_same = size.sha256 is not None and size.sha256 == page.sha256
             lines = page.lines if is_same else ()  # what people drew comes back with a later run
-            return Decision("rejected", _with(after, lines=lines, status="rejected", error=result))
+            return PageDecision(
+                "rejected", _with(after, lines=lines, status="rejected", error=result)
+            )
 
 
 def turned(page: PageDocument, event: ObjectEvent, request: PageRequest) -> PageDocument:
@@ -172,17 +174,17 @@ def lines_before(page: PageDocument, sha256: str, turn: Turn) -> tuple[Line, ...
     return page.lines
 
 
-def removed(page: PageDocument, event: ObjectEvent, now: datetime) -> Decision:
+def removed(page: PageDocument, event: ObjectEvent, now: datetime) -> PageDecision:
     """Decide about a removal: lines are erased, sources are kept."""
     if event.is_older_than(page.sequencer):
-        return Decision("stale", page)
+        return PageDecision("stale", page)
     if not page.exists and event.key.endswith("/"):
-        return Decision("folder", page)
+        return PageDecision("folder", page)
     erased = _with(page).having(runs=(), ground_truth=None)
-    return Decision("removed", erased.after_removal(event, now))
+    return PageDecision("removed", erased.after_removal(event, now))
 
 
-def with_spared(page: PageDocument, sha256: str, lines: Sequence[Line]) -> Decision:
+def with_spared(page: PageDocument, sha256: str, lines: Sequence[Line]) -> PageDecision:
     """Keep lines as superseded that were annotated while their page was segmented again."""
     known, keys = {line.id for line in page.lines}, {line.id: line.key for line in lines}
     before = (
@@ -190,8 +192,8 @@ def with_spared(page: PageDocument, sha256: str, lines: Sequence[Line]) -> Decis
     )  # the picture of one that a person replaced is there after all
     added = [line.having(state="superseded") for line in lines if line.id not in known]
     if page.sha256 != sha256 or page.status == "removed":
-        return Decision("stale", page)
-    return Decision("segmented", page.having(lines=(*before, *added)))
+        return PageDecision("stale", page)
+    return PageDecision("segmented", page.having(lines=(*before, *added)))
 
 
 def _segmented(page: PageDocument, result: Segmentation, now: datetime) -> PageDocument:

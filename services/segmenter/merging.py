@@ -25,7 +25,7 @@ from services.common.domain.overlap import (
 from services.common.domain.page import Line, Mark, Quad, Turn, line_id
 from services.common.domain.page_document import Run
 from services.common.domain.page_request import turned_quad
-from services.segmenter.detection import Found
+from services.segmenter.detection import DetectedLine
 from services.segmenter.reading_order import reading_order
 
 RELATED = 0.3
@@ -65,7 +65,7 @@ class Merged:
 
 def merge(
     before: Sequence[Line],
-    found: Sequence[Found],
+    found: Sequence[DetectedLine],
     place: Place,
     *,
     run: str,
@@ -100,7 +100,7 @@ def merge(
 
 def _merge(
     before: Sequence[Line],
-    found: Sequence[Found],
+    found: Sequence[DetectedLine],
     place: Place,
     *,
     run: str,
@@ -189,7 +189,7 @@ def _marks(quads: Sequence[Quad]) -> list[tuple[Mark, ...]]:
     ]
 
 
-def _same(before: Sequence[Line], found: Sequence[Found]) -> dict[int, Line]:
+def _same(before: Sequence[Line], found: Sequence[DetectedLine]) -> dict[int, Line]:
     """Match found lines to earlier ones, one to one."""
     if not before or not found:
         return {}

@@ -12,7 +12,7 @@ from services.common.domain.line_images import cut_line, to_webp
 from services.common.domain.page import Line, Points, Quad, Turn
 from services.common.domain.page_request import turned_quad, turned_size
 from services.segmenter.decoding import DecodingLimits, decode_with_text
-from services.segmenter.detection import Detector, Found, Pixels
+from services.segmenter.detection import DetectedLine, Detector, Pixels
 from services.segmenter.reading_order import reading_order
 from services.segmenter.text_layer import NO_TEXT, TextLayer
 
@@ -34,7 +34,7 @@ class Picture:
     """A decoded page and its lines in reading order."""
 
     pixels: Pixels
-    found: tuple[Found, ...]
+    found: tuple[DetectedLine, ...]
     turn: Turn = 0
     """By which the lines were found."""
     layer: TextLayer = NO_TEXT

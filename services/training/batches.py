@@ -9,7 +9,7 @@ import numpy as np
 
 from app.images import Pixels
 from services.training.augmentation import augment
-from services.training.lines import Line
+from services.training.lines import TrainingLine
 
 POOL = 40
 """Steps sorted by width together: more need less padding, fewer shuffle better."""
@@ -17,19 +17,21 @@ MOST_PIXELS = 640
 """Mean width of the lines of a step, at a height of 48: longer lines make smaller steps."""
 
 
-def epoch_batches(lines: Sequence[Line], size: int, *, seed: int, epoch: int) -> list[list[Line]]:
+def epoch_batches(
+    lines: Sequence[TrainingLine], size: int, *, seed: int, epoch: int
+) -> list[list[TrainingLine]]:
     """Return the steps of an epoch, each line once."""
     random = np.random.default_rng((seed, epoch))
     order = random.permutation(len(lines))
-    batches: list[list[Line]] = []
+    batches: list[list[TrainingLine]] = []
     for start in range(0, len(order), POOL * size):
         pool = [lines[number] for number in order[start : start + POOL * size]]
         batches += _cut(sorted(pool, key=lambda line: line.width), size)
     return [batches[number] for number in random.permutation(len(batches))]
 
 
-def _cut(lines: Sequence[Line], size: int) -> list[list[Line]]:
-    batches: list[list[Line]] = []
+def _cut(lines: Sequence[TrainingLine], size: int) -> list[list[TrainingLine]]:
+    batches: list[list[TrainingLine]] = []
     for line in lines:  # from narrow to wide: the last one of a step decides its width
         last = batches[-1] if batches else []
         if last and len(last) < size and (len(last) + 1) * line.width <= size * MOST_PIXELS:
@@ -39,7 +41,9 @@ def _cut(lines: Sequence[Line], size: int) -> list[list[Line]]:
     return batches
 
 
-def pictures(batch: Sequence[Line], *, seed: tuple[int, ...], is_augmented: bool) -> list[Pixels]:
+def pictures(
+    batch: Sequence[TrainingLine], *, seed: tuple[int, ...], is_augmented: bool
+) -> list[Pixels]:
     """Decode and augment the lines of a step.
 
     Raises:

@@ -10,12 +10,12 @@ from services.common.domain.accuracy import word_errors
 from services.common.domain.errors import PermanentError
 from services.common.domain.records import How
 from services.common.domain.texts import number_of
-from services.common.domain.trained_models import CALIBRATION_MARK, Decision, Part
+from services.common.domain.trained_models import CALIBRATION_MARK, ComparedRates, Decision
 from services.datasets.differences import SIGNIFICANT, Pairs, find_rises, rates
 from services.datasets.evaluation import EvaluatedReading
 from services.datasets.quality import compare, quality_of
 from services.training.learnt import Learnt
-from services.training.lines import Line
+from services.training.lines import TrainingLine
 from services.training.measuring import MOST_LINES, LineReading, read_lines
 
 CALIBRATED = 0.1
@@ -35,7 +35,7 @@ class HeldOut:
 
     name: str
     """Of their export."""
-    lines: Sequence[Line]
+    lines: Sequence[TrainingLine]
     is_test: bool = True
     """Whether they are a split of their own; else trainings may have chosen by them."""
 
@@ -130,7 +130,7 @@ def _unlearnt(exports: Sequence[HeldOut], learnt: Learnt) -> tuple[list[HeldOut]
     return left, len(left_out - known)
 
 
-def _warnings(lines: Sequence[Line], learnt: Learnt) -> list[str]:
+def _warnings(lines: Sequence[TrainingLine], learnt: Learnt) -> list[str]:
     found = []
     if related := len(learnt.of_known_groups(lines)):
         found.append(
@@ -179,9 +179,9 @@ def _grouped(
     return dict(sorted(found.items(), key=lambda each: (-len(each[1]), each[0])))
 
 
-def _part(pairs: Pairs) -> Part:
+def _part(pairs: Pairs) -> ComparedRates:
     cer, against_cer = rates(pairs)
-    return Part(against_cer, cer, len(pairs))
+    return ComparedRates(against_cer, cer, len(pairs))
 
 
 def _sample(reading: LineReading, export: str) -> EvaluatedReading:

@@ -25,7 +25,7 @@ from services.training.lines import (
     TRAIN,
     VALIDATION,
     Export,
-    Line,
+    TrainingLine,
     UnusableExportError,
     annotated,
     read_export,
@@ -92,15 +92,15 @@ class Learned:
 class _Lines:
     """The lines of a training."""
 
-    new: list[Line]
-    rehearsed: list[Line]
-    measured: dict[str, Sequence[Line]]
+    new: list[TrainingLine]
+    rehearsed: list[TrainingLine]
+    measured: dict[str, Sequence[TrainingLine]]
     """Annotated lines that are read before and after, by split."""
     known: int = 0
     """Further lines of the validation split, which are learnt."""
 
     @property
-    def all(self) -> list[Line]:
+    def all(self) -> list[TrainingLine]:
         """Lines to learn from."""
         return [*self.new, *self.rehearsed]
 
@@ -220,7 +220,7 @@ def _lines(
     learnt = base.images.union(line.name for line in (*new, *rehearsed))
     unseen = [line for line in export.validation if line.name not in learnt]
     validating = {line.name: line for each in old for line in each.validation}
-    measured: dict[str, Sequence[Line]] = {
+    measured: dict[str, Sequence[TrainingLine]] = {
         TRAIN: annotated(new),
         VALIDATION: unseen[:MOST_LINES],
         REHEARSED: [line for name, line in validating.items() if name not in learnt],
@@ -244,7 +244,7 @@ def _use_language(trainee: Trainee, lines: _Lines) -> bool:
 
 
 def _read(
-    engine: Engine, lines: dict[str, Sequence[Line]], model: str, progress: Progress
+    engine: Engine, lines: dict[str, Sequence[TrainingLine]], model: str, progress: Progress
 ) -> dict[str, list[LineReading]]:
     progress.stage(f"measuring {model}")
     return {split: read_lines(engine, each) for split, each in lines.items() if each}

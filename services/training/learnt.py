@@ -12,7 +12,7 @@ from typing import Self
 
 from app.engines.model_record import read_record
 from app.engines.models_folder import LocalModel, find_model, read_limited
-from services.training.lines import Line
+from services.training.lines import TrainingLine
 
 LEARNT = "learnt.json.gz"
 LARGEST = 2**27
@@ -38,7 +38,7 @@ class Learnt:
     """Whether ``chosen_by`` is; earlier versions of the pipeline recorded training lines alone."""
 
     @classmethod
-    def of(cls, lines: Iterable[Line], validation: Iterable[Line] = ()) -> Self:
+    def of(cls, lines: Iterable[TrainingLine], validation: Iterable[TrainingLine] = ()) -> Self:
         """Return the record of training lines, and of those that measured meanwhile."""
         lines = [*lines]
         return cls(
@@ -57,7 +57,7 @@ class Learnt:
             is_choice_recorded=self.is_choice_recorded and other.is_choice_recorded,
         )
 
-    def of_known_groups(self, lines: Sequence[Line]) -> list[Line]:
+    def of_known_groups(self, lines: Sequence[TrainingLine]) -> list[TrainingLine]:
         """Return the lines of which a group has lines that were learnt."""
         return [line for line in lines if not self.groups.isdisjoint(map(_digest, line.groups))]
 

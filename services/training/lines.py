@@ -39,7 +39,7 @@ class UnusableExportError(PermanentError):
 
 
 @dataclass(frozen=True)
-class Line:
+class TrainingLine:
     """An image of a line and its label."""
 
     file: Path | bytes
@@ -86,8 +86,8 @@ class Export:
     """An export of ``docreco export``."""
 
     manifest: Manifest
-    train: Sequence[Line]
-    validation: Sequence[Line]
+    train: Sequence[TrainingLine]
+    validation: Sequence[TrainingLine]
     """Annotated lines that are never trained on."""
     unannotated: int
     """Further lines of the validation split, whose labels are predictions."""
@@ -130,7 +130,7 @@ def read_export(folder: Path) -> Export:
     )
 
 
-def read_held_out(folder: Path) -> tuple[Sequence[Line], bool]:
+def read_held_out(folder: Path) -> tuple[Sequence[TrainingLine], bool]:
     """Return the annotated lines of an export that no model was trained on.
 
     Those of the split ``test``, and True; where there are none, those that training measured
@@ -145,12 +145,12 @@ def read_held_out(folder: Path) -> tuple[Sequence[Line], bool]:
     return (test, True) if test else (read_export(folder).validation, False)
 
 
-def annotated(lines: Sequence[Line]) -> list[Line]:
+def annotated(lines: Sequence[TrainingLine]) -> list[TrainingLine]:
     """Return the lines whose labels are annotations."""
     return [line for line in lines if line.is_annotated]
 
 
-def _lines(folder: Path, manifest: Manifest, split: SplitName) -> list[Line]:
+def _lines(folder: Path, manifest: Manifest, split: SplitName) -> list[TrainingLine]:
     files = _files(folder, manifest.query.format) if manifest.splits.get(split) else {}
     wanted = [each for each in read_records(folder) if each.split == split] if files else []
     if missing := next((each for each in wanted if each.sha256 not in files), None):
@@ -176,9 +176,9 @@ def _rows(folder: Path) -> Iterator[tuple[str, bytes]]:
                     yield row["sha256"], row["image"]["bytes"]
 
 
-def _line(record: Record, file: Path | bytes) -> Line:
+def _line(record: Record, file: Path | bytes) -> TrainingLine:
     group, *others = _groups(record)
-    line = Line(
+    line = TrainingLine(
         file=file,
         text=record.label,
         is_annotated=record.origin is Origin.ANNOTATION,
@@ -201,7 +201,7 @@ def _groups(record: Record) -> list[str]:
     return next(filter(None, known), [record.key.rpartition("/")[0]])
 
 
-def sources_of(lines: Iterable[Line]) -> list[str]:
+def sources_of(lines: Iterable[TrainingLine]) -> list[str]:
     """Return the source of each line; groups that have a line in common are one."""
     lines, roots = [*lines], dict[str, str]()
 
@@ -217,7 +217,7 @@ def sources_of(lines: Iterable[Line]) -> list[str]:
     return [root(line.group) for line in lines]
 
 
-def _held_out(lines: list[Line]) -> tuple[list[Line], list[Line]]:
+def _held_out(lines: list[TrainingLine]) -> tuple[list[TrainingLine], list[TrainingLine]]:
     """Split by source, so that validation sources are unseen; a single source by line.
 
     Where shared lines make too few sources of all groups, it is by each line's first group.
@@ -231,14 +231,16 @@ def _held_out(lines: list[Line]) -> tuple[list[Line], list[Line]]:
     return (train, held) if annotated(train) else (lines, [])
 
 
-def _divided(lines: list[Line], names: list[str]) -> tuple[list[Line], list[Line]]:
+def _divided(
+    lines: list[TrainingLine], names: list[str]
+) -> tuple[list[TrainingLine], list[TrainingLine]]:
     """Hold out sources, which are given by line.
 
     In the order of the hashes of their names, sources are held out until these have a tenth of the
     annotated lines, none with which more than half of them would be: few sources leave no choice to
     chance. Sources without annotated lines measure nothing.
     """
-    units: dict[str, list[Line]] = {}
+    units: dict[str, list[TrainingLine]] = {}
     for name, line in zip(names, lines, strict=True):
         units.setdefault(name, []).append(line)
     goal = HELD_OUT * len(annotated(lines))

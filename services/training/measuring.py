@@ -12,7 +12,7 @@ from services.common.domain.accuracy import accuracy, character_errors
 from services.common.domain.annotations import collapse
 from services.common.domain.trained_models import Rates
 from services.quality.tally import compared, merged
-from services.training.lines import Line
+from services.training.lines import TrainingLine
 
 MOST_LINES = 500
 """Limit of measured lines: the first ones, whose order is independent of texts."""
@@ -23,7 +23,7 @@ THREADS = 2
 class LineReading:
     """A model's reading of a line."""
 
-    line: Line
+    line: TrainingLine
     text: str
     score: float
     errors: int
@@ -35,7 +35,7 @@ class LineReading:
         return accuracy(self.errors, self.line.text)
 
 
-def read_lines(engine: Engine, lines: Sequence[Line]) -> list[LineReading]:
+def read_lines(engine: Engine, lines: Sequence[TrainingLine]) -> list[LineReading]:
     """Read lines as the API would, the first ``MOST_LINES``.
 
     Raises:

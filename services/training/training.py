@@ -18,7 +18,7 @@ from services.training.averaging import Average
 from services.training.batches import epoch_batches, pictures
 from services.training.checkpoint import CheckpointFile
 from services.training.course import Course, Epoch
-from services.training.lines import Line
+from services.training.lines import TrainingLine
 from services.training.measuring import measure, read_lines
 from services.training.trainee import Trainee
 
@@ -103,8 +103,8 @@ class FineTuning:
     def __init__(
         self,
         trainee: Trainee,
-        train: Sequence[Line],
-        validation: Sequence[Line],
+        train: Sequence[TrainingLine],
+        validation: Sequence[TrainingLine],
         plan: Plan,
         *,
         checkpoint: CheckpointFile,
@@ -215,7 +215,7 @@ class FineTuning:
         weights = self._module.state_dict().values()
         return math.isfinite(sum(self._losses)) and all(each.isfinite().all() for each in weights)
 
-    def _step(self, batch: Sequence[Line], step: int, part: float, steps: int) -> float:
+    def _step(self, batch: Sequence[TrainingLine], step: int, part: float, steps: int) -> float:
         seed = (self._plan.seed, len(self._course.epochs), step)
         torch.manual_seed(hash(seed))  # of dropout
         for group in self._optimiser.param_groups:

@@ -30,7 +30,7 @@ from app.engines.fitting import (
 from app.engines.loading import PACKAGED
 from app.engines.rapid import load_model
 from services.common.domain.trained_models import EMBEDDED
-from services.training.lines import TRAIN, VALIDATION, Line
+from services.training.lines import TRAIN, VALIDATION, TrainingLine
 from services.training.measuring import LineReading, read_lines
 from tests.bench.suggest import lines_of
 
@@ -45,7 +45,7 @@ def main() -> None:
         "--provenance", required=True, help="What the lines are, and their licence."
     )
     chosen = parser.parse_args()
-    lines: list[Line] = []
+    lines: list[TrainingLine] = []
     kinds: list[str] = []
     for archive in chosen.archives:
         lines += lines_of(archive, VALIDATION)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.training.ctc_model import NORMALISATIONS, CtcModel, open_ctc
-from services.training.lines import TRAIN, VALIDATION, Line
+from services.training.lines import TRAIN, VALIDATION, TrainingLine
 from services.training.measuring import MOST_LINES, measure, read_lines
 from services.training.training import Plan
 from tests.bench.suggest import fine_tune, lines_of, usual_plan
@@ -71,7 +71,9 @@ CHANGES: Mapping[str, Callable[[CtcModel, Groups], Groups]] = {
 }
 
 
-def opened(lines: Sequence[Line], change: Callable[[CtcModel, Groups], Groups] | None) -> CtcModel:
+def opened(
+    lines: Sequence[TrainingLine], change: Callable[[CtcModel, Groups], Groups] | None
+) -> CtcModel:
     """Return the embedded model, ready to learn the lines."""
     model = open_ctc(None, {character for line in lines for character in line.text})
     if change is not None:

@@ -29,7 +29,7 @@ from services.common.domain.annotations import collapse
 from services.common.domain.trained_models import EMBEDDED
 from services.datasets.suggestion import Candidate, order
 from services.training.checkpoint import CheckpointFile
-from services.training.lines import TRAIN, VALIDATION, Line
+from services.training.lines import TRAIN, VALIDATION, TrainingLine
 from services.training.measuring import MOST_LINES, LineReading, measure, read_lines
 from services.training.trainee import Trainee, open_base
 from services.training.training import FineTuning, Plan, chosen_device
@@ -39,16 +39,16 @@ LARGEST = 25_000_000
 """Pixels."""
 
 
-def lines_of(archive: Path, part: str) -> list[Line]:
+def lines_of(archive: Path, part: str) -> list[TrainingLine]:
     """Return the lines of a part."""
     with ZipFile(archive) as file, TextIOWrapper(file.open("labels.csv"), "utf-8") as labels:
         rows = [row for row in csv.DictReader(labels) if row["part"] == part and row["text"]]
         return [_line(row, file.read(row["file_name"])) for row in rows]
 
 
-def _line(row: dict[str, str], content: bytes) -> Line:
+def _line(row: dict[str, str], content: bytes) -> TrainingLine:
     width, height = size_of(content, max_pixels=LARGEST)
-    return Line(
+    return TrainingLine(
         file=content,
         text=collapse(row["text"]),
         is_annotated=True,
@@ -59,7 +59,9 @@ def _line(row: dict[str, str], content: bytes) -> Line:
     )
 
 
-def suggested(pool: Sequence[LineReading], count: int, _: np.random.Generator) -> list[Line]:
+def suggested(
+    pool: Sequence[LineReading], count: int, _: np.random.Generator
+) -> list[TrainingLine]:
     """Choose as ``docreco suggest``."""
     lines = {each.line.name: each.line for each in pool}
     candidates = [
@@ -69,17 +71,21 @@ def suggested(pool: Sequence[LineReading], count: int, _: np.random.Generator) -
     return [lines[each.candidate.image] for each in order(candidates, {}, most=count)]
 
 
-def random_ones(pool: Sequence[LineReading], count: int, random: np.random.Generator) -> list[Line]:
+def random_ones(
+    pool: Sequence[LineReading], count: int, random: np.random.Generator
+) -> list[TrainingLine]:
     """Choose at random."""
     return [pool[number].line for number in random.permutation(len(pool))[:count]]
 
 
-def worst(pool: Sequence[LineReading], count: int, _: np.random.Generator) -> list[Line]:
+def worst(pool: Sequence[LineReading], count: int, _: np.random.Generator) -> list[TrainingLine]:
     """Choose the lowest scores."""
     return [each.line for each in sorted(pool, key=lambda each: each.score)[:count]]
 
 
-CHOICES: dict[str, Callable[[Sequence[LineReading], int, np.random.Generator], list[Line]]] = {
+CHOICES: dict[
+    str, Callable[[Sequence[LineReading], int, np.random.Generator], list[TrainingLine]]
+] = {
     "suggested": suggested,
     "random": random_ones,
     "worst first": worst,
@@ -99,7 +105,7 @@ def usual_plan(trainee: Trainee, *, epochs: int, seed: int) -> Plan:
     )
 
 
-def fine_tune(trainee: Trainee, lines: Sequence[Line], plan: Plan) -> float:
+def fine_tune(trainee: Trainee, lines: Sequence[TrainingLine], plan: Plan) -> float:
     """Train without a validation split, and return the seconds that it took."""
     with TemporaryDirectory() as folder:
         checkpoint = CheckpointFile(Path(folder, "state.pt"), "bench")
@@ -110,7 +116,9 @@ def fine_tune(trainee: Trainee, lines: Sequence[Line], plan: Plan) -> float:
         return sum(epoch.seconds for epoch in course.epochs)
 
 
-def trained(lines: Sequence[Line], validation: Sequence[Line], *, epochs: int, seed: int) -> float:
+def trained(
+    lines: Sequence[TrainingLine], validation: Sequence[TrainingLine], *, epochs: int, seed: int
+) -> float:
     """Return the character error rate after a training."""
     trainee = open_base(EMBEDDED, {character for line in lines for character in line.text})
     fine_tune(trainee, lines, usual_plan(trainee, epochs=epochs, seed=seed))

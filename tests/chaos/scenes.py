@@ -12,7 +12,7 @@ from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import InvalidEventError
 from services.common.domain.provenance import FETCH_ID
 from services.fetcher.batches.item_repository import ItemRepository, ItemResult
-from services.fetcher.jobs import Job
+from services.fetcher.jobs import FetchJob
 from tests.chaos.stage import PASSWORD, PATIENCE_SECONDS, Stage, without_events
 from tests.chaos.windows import Window
 from tests.support.review import Person, image_of, open_person
@@ -89,7 +89,9 @@ async def store_images(stage: Stage, window: Window, at: int) -> None:
 
 async def store_before_its_fetch_is_known(stage: Stage, window: Window, at: int) -> None:
     key, image = "uploads/scenes/late.png", next(stage.drawn)
-    job = Job("scenes/0000000001", "scenes", "http://elsewhere.test/late.png", "text of a fetch")
+    job = FetchJob(
+        "scenes/0000000001", "scenes", "http://elsewhere.test/late.png", "text of a fetch"
+    )
     async with stage.killing(window, at=at) as killed:
         await stage.put(key, image, **{FETCH_ID: job.fetch_id})
         await killed()

@@ -11,7 +11,7 @@ from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.domain.batch import ListRow, pack_rows, unpack_rows
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings
-from services.erasure.forgetting import Forgetting, Report
+from services.erasure.forgetting import ErasureReport, Forgetting
 from tests.support.ocr_api import ScriptedOcrApi
 from tests.support.waiting import eventually
 
@@ -38,7 +38,7 @@ class Site:
         where = {"_id": f"{self.store.bucket}/{key}", **fields}
         return await eventually(lambda: self.database.images.find_one(where))
 
-    async def report(self, what: str, *, may_come_again: bool = False) -> Report:
+    async def report(self, what: str, *, may_come_again: bool = False) -> ErasureReport:
         queues = (self.queues, self.fetch_queues)
         forgetting = Forgetting(
             *(self.store, self.database, self.amqp, *queues, self.queues),

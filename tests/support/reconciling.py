@@ -12,7 +12,7 @@ from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.domain.objects import ObjectInfo
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.reconciler.compare import WHOLE, Part, State
+from services.reconciler.compare import WHOLE, BucketPart, State
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import PassReport
@@ -48,7 +48,7 @@ class Site:
         *,
         min_age: float = 0,
         allows_gone: bool = False,
-        part: Part = WHOLE,
+        part: BucketPart = WHOLE,
         **settings: int,
     ) -> PassReport:
         # The clock of the server is in whole seconds, and tests make times up to 0.5 s ahead

@@ -82,7 +82,7 @@ class Training(BaseModel):
         return f"the base: none of {self.epochs} epochs reads the validation split better"
 
 
-class Part(NamedTuple):
+class ComparedRates(NamedTuple):
     """Character error rates of some lines."""
 
     against_cer: float
@@ -106,8 +106,8 @@ class Decision(BaseModel):
     p_value: float
     calibration_error: float
     against_calibration_error: float | None = None
-    by_source: dict[str, Part]
-    by_tag: dict[str, Part] = {}
+    by_source: dict[str, ComparedRates]
+    by_tag: dict[str, ComparedRates] = {}
     problems: list[str]
     """Reasons against it; empty: it may be served."""
     left_out: int = 0

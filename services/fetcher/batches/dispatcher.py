@@ -23,7 +23,7 @@ from services.common.runtime.settings import AmqpSettings
 from services.fetcher.batches.item_repository import ItemRepository, row_of
 from services.fetcher.batches.pages import Counting, Expander
 from services.fetcher.batches.repository import BatchRepository
-from services.fetcher.jobs import Job, job_of
+from services.fetcher.jobs import FetchJob, job_of
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -198,7 +198,7 @@ class Dispatcher:
         log.info("items redispatched", batch_id=batch.id, items=len(jobs), done=done)
         return batch
 
-    async def _publish(self, jobs: Sequence[Job], publisher: Publisher) -> None:
+    async def _publish(self, jobs: Sequence[FetchJob], publisher: Publisher) -> None:
         queues = self._queues
         await asyncio.gather(
             *(

@@ -17,10 +17,10 @@ from services.common.domain.details import FIELDS, Details
 from services.common.domain.page import PageOfLine
 from services.common.domain.redaction import hide_digest, hide_secrets
 from services.common.download.responses import Validators
-from services.fetcher.jobs import Job
+from services.fetcher.jobs import FetchJob
 from services.fetcher.metrics import FETCHED_ITEMS, ItemCode
 from services.fetcher.sources.addresses import is_submitted
-from services.fetcher.sources.lists.rows import Item
+from services.fetcher.sources.lists.rows import ListItem
 
 GROUP_EVERY_SECONDS = 0.05
 """Minimum interval of batched reads and writes: a request to MongoDB costs as much as two or three
@@ -54,17 +54,17 @@ def fetch_id(batch_id: str, line: int) -> str:
     return f"{batch_id}/{line:010d}"
 
 
-def row_of(item: BatchItem) -> Item:
+def row_of(item: BatchItem) -> ListItem:
     """Return an item of a list."""
     line = int(item.id.rpartition("/")[2])
-    return Item(line, item.url, item.annotation, item.details)
+    return ListItem(line, item.url, item.annotation, item.details)
 
 
 @dataclass(frozen=True)
 class _Change:
     """Change of a queued item."""
 
-    job: Job
+    job: FetchJob
     fields: Document
     attempts: int
     finished_at: datetime | None = None
@@ -123,7 +123,7 @@ class ItemRepository:
         items = {item["_id"]: typed(BatchItem, item) async for item in found}
         return [items.get(item_id) for item_id in item_ids]
 
-    async def finish(self, job: Job, result: ItemResult, *, attempts: int = 1) -> bool:
+    async def finish(self, job: FetchJob, result: ItemResult, *, attempts: int = 1) -> bool:
         """Record the outcome of an item; return False if it was not queued."""
         finished_at = _now()
         fields = {**result.to_fields(), "finished_at": finished_at}
@@ -132,15 +132,17 @@ class ItemRepository:
             FETCHED_ITEMS.labels(outcome=result.outcome, code=result.code).inc()
         return is_first
 
-    async def note_attempt(self, job: Job, *, code: str, detail: str, attempts: int = 1) -> None:
+    async def note_attempt(
+        self, job: FetchJob, *, code: str, detail: str, attempts: int = 1
+    ) -> None:
         """Record a failed attempt before a retry; ``attempts``: 0 if it does not count as one."""
         await self._write(_Change(job, {"code": code, "detail": detail}, attempts))
 
-    async def note_page(self, job: Job, page: PageOfLine) -> None:
+    async def note_page(self, job: FetchJob, page: PageOfLine) -> None:
         """Store the page and position of a queued item."""
         await self._write(_Change(job, {"page_line": page.to_mongo()}, 0))
 
-    async def queue(self, jobs: Sequence[Job]) -> int:
+    async def queue(self, jobs: Sequence[FetchJob]) -> int:
         """Create documents of queued items; return the number of new ones."""
         nothing_yet = {"code": None, "detail": None}
         documents = [self._to_document(_Change(job, nothing_yet, 0)) for job in jobs]

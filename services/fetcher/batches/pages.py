@@ -30,8 +30,8 @@ from services.common.download.urls import host_of
 from services.common.runtime.periodic import periodic
 from services.fetcher.batches.item_repository import ItemRepository, fetch_id
 from services.fetcher.batches.repository import BatchRepository
-from services.fetcher.jobs import Job, job_of
-from services.fetcher.sources.lists.rows import Item
+from services.fetcher.jobs import FetchJob, job_of
+from services.fetcher.sources.lists.rows import ListItem
 
 PAGE_ROWS = 1000
 """Items per page; must be stable for repeated submissions."""
@@ -56,20 +56,20 @@ class ListPage:
     packed: bytes
 
 
-def to_page(number: int, items: Sequence[Item]) -> ListPage:
+def to_page(number: int, items: Sequence[ListItem]) -> ListPage:
     """Encode the items of a page, sorted by line."""
     packed = pack_rows(item.packed for item in items)
     return ListPage(number, items[0].line, items[-1].line, len(items), packed)
 
 
-def unpack(packed: bytes) -> list[Item]:
+def unpack(packed: bytes) -> list[ListItem]:
     """Return the items of a page."""
-    return [Item.unpacked(row) for row in unpack_rows(packed)]
+    return [ListItem.unpacked(row) for row in unpack_rows(packed)]
 
 
-def cut(items: Iterable[Item]) -> Iterator[list[Item]]:
+def cut(items: Iterable[ListItem]) -> Iterator[list[ListItem]]:
     """Split a list into pages (deterministic)."""
-    page: list[Item] = []
+    page: list[ListItem] = []
     characters = 0
     for item in items:
         page.append(item)
@@ -81,9 +81,9 @@ def cut(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield page
 
 
-def mixed_by_host(items: Iterable[Item]) -> list[Item]:
+def mixed_by_host(items: Iterable[ListItem]) -> list[ListItem]:
     """Interleave items by host, so that a slow host does not delay others."""
-    by_host: dict[str, list[Item]] = {}
+    by_host: dict[str, list[ListItem]] = {}
     for item in items:
         by_host.setdefault(host_of(item.url), []).append(item)
     turns = chain.from_iterable(zip_longest(*by_host.values()))
@@ -113,7 +113,7 @@ class ListPages:
         """Delete all pages of a batch; return their number."""
         return await self._collection.delete_many({"batch_id": batch_id})
 
-    async def read(self, batch_id: str, number: int) -> list[Item]:
+    async def read(self, batch_id: str, number: int) -> list[ListItem]:
         """Return the items of a page, in the list's order."""
         document = await self._collection.find_one({"_id": page_id(batch_id, number)})
         return unpack(document["rows"]) if document else []
@@ -205,7 +205,7 @@ class Expander:
         self._pages = pages
         self._items = items
 
-    async def expand_page(self, batch: Batch) -> list[Job]:
+    async def expand_page(self, batch: Batch) -> list[FetchJob]:
         """Return the jobs of the next page, mixed by host; empty if all are published.
 
         The same page until ``pages.next`` of the batch is incremented.
@@ -226,7 +226,7 @@ class Expander:
             requeued += await self._items.queue(jobs)
         return requeued
 
-    async def _untouched(self, batch: Batch) -> AsyncIterator[list[Job]]:
+    async def _untouched(self, batch: Batch) -> AsyncIterator[list[FetchJob]]:
         """Yield the jobs of published items without document, a page at a time."""
         numbers = sorted(batch.uncounted_pages(batch.pages.next))
         for start in range(0, len(numbers), PAGES_AT_ONCE):
@@ -240,7 +240,7 @@ class Expander:
                     jobs = await self._jobs(batch, number)
                     yield [job for job in jobs if job.fetch_id not in known]
 
-    async def _jobs(self, batch: Batch, number: int) -> list[Job]:
+    async def _jobs(self, batch: Batch, number: int) -> list[FetchJob]:
         items = await self._pages.read(batch.id, number)
         return [
             job_of(batch, fetch_id(batch.id, item.line), item, number)

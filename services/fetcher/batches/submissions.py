@@ -16,7 +16,7 @@ from services.common.domain.texts import number_of
 from services.fetcher.batches.pages import ListPage, ListPages, cut, to_page
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.sources.lists.formats import OpenList
-from services.fetcher.sources.lists.rows import Item, Rejection, Row
+from services.fetcher.sources.lists.rows import ListItem, Rejection, Row
 
 MAX_REJECTIONS = 1000
 """Limit of stored rejections; further ones are counted."""
@@ -115,7 +115,7 @@ class Description:
 class ListPreview:
     """Result of a dry run."""
 
-    first: list[Item]
+    first: list[ListItem]
     accepted: int
     rejections: Rejections
     reading: Report
@@ -148,9 +148,9 @@ class Submissions:
 
         def read() -> ListPreview:
             rejections, accepted = Rejections(), 0
-            first: list[Item] = []
+            first: list[ListItem] = []
             for row in opened.rows:
-                if isinstance(row, Item):
+                if isinstance(row, ListItem):
                     accepted += 1
                     if len(first) < PREVIEW_ROWS:
                         first.append(row)
@@ -262,9 +262,9 @@ class Submissions:
 def _pages(rows: Iterator[Row], rejections: Rejections) -> Iterator[ListPage]:
     """Encode valid rows, and collect rejections."""
 
-    def items() -> Iterator[Item]:
+    def items() -> Iterator[ListItem]:
         for row in rows:
-            if isinstance(row, Item):
+            if isinstance(row, ListItem):
                 yield row
             else:
                 rejections.add(row)

@@ -40,7 +40,7 @@ from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.lmdb_images import open_lmdb
 from services.fetcher.sources.lists.parquet_images import OpenSet, open_images
 from services.fetcher.sources.lists.reading import counted, open_bounded
-from services.fetcher.sources.lists.rows import Item, MalformedListError
+from services.fetcher.sources.lists.rows import ListItem, MalformedListError
 from services.fetcher.sources.sent import ListLimits, Sent, digest_of_file, too_large
 from services.fetcher.sources.spool import SNIFFED_BYTES, Spool, run_stoppable, unzipped
 from services.fetcher.sources.submitted import SubmittedFiles
@@ -146,7 +146,7 @@ class Openings:
         elif await self._is_item(whole, options):
             self._check_item(whole, options)
             details = Details(is_page=True) if options.pages else NO_DETAILS
-            rows = iter([Item(1, whole.address, details=details)])
+            rows = iter([ListItem(1, whole.address, details=details)])
             keep = self._keeping(whole, whole.file)
             yield Opened(OpenList(None, rows, Report(rows=1)), *_kind_of_image(whole), keep=keep)
         else:

@@ -24,7 +24,7 @@ from services.common.runtime.problems import ProblemError
 from services.quality.suspects import SENTENCES
 from services.review.access import AppState, CurrentUser, StateDep, VerifiedForm, shown_in, text_of
 from services.review.found_page import decode, encode
-from services.review.gallery import Form
+from services.review.gallery import GalleryForm
 from services.review.quality import choices
 from services.review.queue import MOST_LEFT, Task
 from services.review.queue_filter import Mode, QueueFilter, sort_keys
@@ -65,7 +65,7 @@ ANSWERED = "answered"
 """Event on which a page renews the progress."""
 
 
-class FilterForm(Form):
+class FilterForm(GalleryForm):
     """Filter of the queue in the address."""
 
     mode: Mode = Mode.WORST

@@ -14,7 +14,7 @@ from services.fetcher.batches.pages import PAGE_ROWS, Clearing, ListPages
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.submissions import Description, ListClearedError, Submissions
 from services.fetcher.sources.lists.formats import OpenList
-from services.fetcher.sources.lists.rows import Item, Row
+from services.fetcher.sources.lists.rows import ListItem, Row
 from tests.support.fetcher import Surroundings
 
 KEPT_SECONDS = 3600.0
@@ -27,7 +27,7 @@ class CutOffError(Exception):
 
 def rows(count: int, *, cut_off: bool = False) -> Iterator[Row]:
     for line in range(1, count + 1):
-        yield Item(line, f"http://x.test/{line}")
+        yield ListItem(line, f"http://x.test/{line}")
     if cut_off:
         raise CutOffError
 

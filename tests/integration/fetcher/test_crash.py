@@ -33,7 +33,7 @@ from services.fetcher.batches.dispatcher import PAGE_ITEMS
 from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.batches.repository import BatchRepository, Cancellations
 from services.fetcher.images import ImageWriter
-from services.fetcher.jobs import Job
+from services.fetcher.jobs import FetchJob
 from services.fetcher.politeness.host import HostRepository
 from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
 from services.fetcher.politeness.source import ItemSource
@@ -50,7 +50,7 @@ from tests.support.fetcher import (
 )
 from tests.support.web import open_site, png
 
-JOB = Job("b/0000000001", "b", "http://x.test/")
+JOB = FetchJob("b/0000000001", "b", "http://x.test/")
 
 
 async def test_killed_right_after_the_answer_every_item_is_done_by_the_next_process(
@@ -130,7 +130,7 @@ async def test_lease_of_a_dead_dispatcher_runs_out(surroundings: Surroundings) -
     assert await dispatcher_of(surroundings)._lease() is not None
 
 
-async def publish(publisher: Publisher, job: Job) -> None:
+async def publish(publisher: Publisher, job: FetchJob) -> None:
     await publisher.publish(
         job.body(),
         queue=FETCH_QUEUES.work,
@@ -145,7 +145,9 @@ async def test_job_that_comes_twice_is_done_once(surroundings: Surroundings) -> 
         await wait_done(api, batch_id)
         async with open_publisher(surroundings.amqp) as publisher:
             for _ in range(3):
-                await publish(publisher, Job(f"{batch_id}/0000000001", batch_id, site.url("/a")))
+                await publish(
+                    publisher, FetchJob(f"{batch_id}/0000000001", batch_id, site.url("/a"))
+                )
         last = (await submit(api, site.add_body("/b", png(2))))["batch_id"]
         await wait_done(api, last)
 

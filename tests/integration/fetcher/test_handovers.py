@@ -19,10 +19,10 @@ from services.common.adapters.rabbitmq.retry_policy import (
     Delivery,
     Handler,
 )
-from services.fetcher.jobs import Job
+from services.fetcher.jobs import FetchJob
 from tests.support.fetcher import DEADLINE_SECONDS, DELIVERY_LIMIT, Surroundings
 
-JOB = Job("b/0000000001", "b", "http://x.test/")
+JOB = FetchJob("b/0000000001", "b", "http://x.test/")
 
 
 async def test_job_that_is_handed_over_again_and_again_begins_a_new_count(

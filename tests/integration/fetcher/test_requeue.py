@@ -22,9 +22,9 @@ from services.fetcher.batches.pages import Expander, ListPages, to_page
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.service import Batches
 from services.fetcher.batches.submissions import Description, Submissions
-from services.fetcher.jobs import Job
+from services.fetcher.jobs import FetchJob
 from services.fetcher.sources.lists.formats import OpenList
-from services.fetcher.sources.lists.rows import Item
+from services.fetcher.sources.lists.rows import ListItem
 from tests.support.fetcher import (
     Surroundings,
     dispatcher_of,
@@ -51,7 +51,7 @@ def pages(surroundings: Surroundings) -> ListPages:
 
 async def published_batch(surroundings: Surroundings, count: int, **fields: Any) -> str:
     """Write a batch down as it is once its list was published, whose jobs are lost."""
-    rows = iter([Item(line, f"http://x.test/{line}", None) for line in range(1, count + 1)])
+    rows = iter([ListItem(line, f"http://x.test/{line}", None) for line in range(1, count + 1)])
     batches, pages = (
         BatchRepository(surroundings.database.batches),
         ListPages(surroundings.database.lists),
@@ -118,10 +118,10 @@ async def test_batch_whose_jobs_are_lost_is_completed_by_a_retry(
 async def test_items_that_wait_to_be_published_or_are_written_down_are_left_alone(
     items: ItemRepository, pages: ListPages
 ) -> None:
-    listed = [Item(line, f"http://x.test/{line}", f"note {line}") for line in range(1, 6)]
+    listed = [ListItem(line, f"http://x.test/{line}", f"note {line}") for line in range(1, 6)]
     for number, rows in enumerate((listed[:1], listed[1:2], listed[2:])):
         await pages.add("b", to_page(number, rows))
-    stored = Job("b/0000000003", "b", "http://x.test/3", page=2)
+    stored = FetchJob("b/0000000003", "b", "http://x.test/3", page=2)
     await items.finish(stored, ItemResult(ItemOutcome.STORED, "stored"))
     # of the three pages the first and the last are published, and the first is counted for good
     progress = PageProgress(next=2, count=3, counted=(0,))
@@ -177,7 +177,7 @@ async def test_retry_counts_its_items_despite_concurrent_dispatch(
     surroundings: Surroundings, items: ItemRepository, pages: ListPages
 ) -> None:
     batch_id, wake = await published_batch(surroundings, 1), asyncio.Event()
-    await items.finish(Job(f"{batch_id}/0000000001", batch_id, "http://x.test/1"), FAILED)
+    await items.finish(FetchJob(f"{batch_id}/0000000001", batch_id, "http://x.test/1"), FAILED)
     watched = WatchedItems(surroundings, wake)
     batches = Batches(BatchRepository(surroundings.database.batches), watched, pages, wake)
 
@@ -197,7 +197,7 @@ async def test_item_whose_job_was_parked_while_nothing_could_be_written_ends_by_
     monkeypatch.setenv("AMQP_URL", str(surroundings.amqp.url))
     batch_id = await published_batch(surroundings, 1)
     # 10.0.0.1 is never connected to
-    job = Job(fetch_id(batch_id, 1), batch_id, "http://10.0.0.1/")
+    job = FetchJob(fetch_id(batch_id, 1), batch_id, "http://10.0.0.1/")
     refused = DatabaseUnavailableError("not primary")
     disposition = decide_retry(refused, Delivery(job.body(), headers=job.headers()), FETCH_QUEUES)
     async with open_publisher(surroundings.amqp) as publisher:

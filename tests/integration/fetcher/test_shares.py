@@ -15,9 +15,9 @@ from services.fetcher.batches.item_repository import ItemRepository, ItemResult,
 from services.fetcher.batches.pages import Counting, ListPages
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.submissions import Description, Submissions
-from services.fetcher.jobs import Job
+from services.fetcher.jobs import FetchJob
 from services.fetcher.sources.lists.formats import OpenList
-from services.fetcher.sources.lists.rows import Item
+from services.fetcher.sources.lists.rows import ListItem
 from tests.support.fetcher import Surroundings, dispatcher_of
 
 DONE = ItemResult(ItemOutcome.STORED, "stored")
@@ -30,7 +30,7 @@ def small_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def batch_of(surroundings: Surroundings, items: int, *, published: int = 0) -> str:
     """Write a batch down; its list has one page."""
-    rows = iter([Item(line, f"http://x.test/{line}") for line in range(1, items + 1)])
+    rows = iter([ListItem(line, f"http://x.test/{line}") for line in range(1, items + 1)])
     database = surroundings.database
     submissions = Submissions(
         BatchRepository(database.batches), ListPages(database.lists), asyncio.Event()
@@ -66,7 +66,7 @@ async def test_batch_has_as_many_jobs_under_way_as_there_is_room_left(
     now += THROTTLED_SECONDS
     assert shares.throttled == []
     for line in (1, 2, 3):
-        job = Job(fetch_id(slow, line), slow, f"http://x.test/{line}")
+        job = FetchJob(fetch_id(slow, line), slow, f"http://x.test/{line}")
         await items.finish(job, DONE)
     assert await shares.admits(await document(surroundings, slow), delayed=6)
 
@@ -81,7 +81,7 @@ async def test_items_published_again_count_as_far_as_they_are(
     )
     batch_id = await batch_of(surroundings, 6, published=6)
     await items.queue(
-        [Job(fetch_id(batch_id, line), batch_id, "http://x.test/") for line in range(1, 7)]
+        [FetchJob(fetch_id(batch_id, line), batch_id, "http://x.test/") for line in range(1, 7)]
     )
     batch = await document(surroundings, batch_id)
 

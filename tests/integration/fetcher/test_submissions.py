@@ -10,7 +10,7 @@ from services.fetcher.batches.pages import ListPages
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.submissions import Description, IdempotencyKeyReusedError, Submissions
 from services.fetcher.sources.lists.formats import OpenList
-from services.fetcher.sources.lists.rows import Item
+from services.fetcher.sources.lists.rows import ListItem
 
 
 @pytest.mark.parametrize("content", ["first", "changed"])
@@ -22,10 +22,10 @@ async def test_request_that_comes_second_joins_the_first_only_with_the_same_list
     )
     is_read, may_end, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 
-    def slowly() -> Iterator[Item]:
+    def slowly() -> Iterator[ListItem]:
         loop.call_soon_threadsafe(is_read.set)
         asyncio.run_coroutine_threadsafe(may_end.wait(), loop).result()
-        yield Item(1, f"http://x.test/{content}", None)
+        yield ListItem(1, f"http://x.test/{content}", None)
 
     def described(digest: str) -> Description:
         return Description("the address", digest, idempotency_key="key", list_url="http://x.test/")
@@ -33,7 +33,7 @@ async def test_request_that_comes_second_joins_the_first_only_with_the_same_list
     slow = asyncio.create_task(submissions.submit(OpenList(None, slowly()), described(content)))
     await is_read.wait()  # it found no batch of this key
     first = await submissions.submit(
-        OpenList(None, iter([Item(1, "http://x.test/first", None)])), described("first")
+        OpenList(None, iter([ListItem(1, "http://x.test/first", None)])), described("first")
     )
     may_end.set()
 

@@ -14,7 +14,7 @@ from services.label_studio.client import LabelStudio, open_label_studio
 from services.label_studio.pull import Pull, PullReport
 from services.label_studio.push import Push, SyncAction
 from services.label_studio.settings import LabelStudioSettings
-from services.label_studio.tasks import Addresses
+from services.label_studio.tasks import TaskAddresses
 from tests.support.datasets import Collected
 from tests.support.label_studio import TOKEN, Json, LabelStudioFake
 from tests.support.review import known
@@ -59,7 +59,7 @@ async def nothing() -> None:
 
 async def push(studio: LabelStudioFake, collected: Collected, *doing: Any, limit: int = 10) -> Any:
     async with client(studio, *(doing or (nothing,))) as asked:
-        addresses = Addresses(settings_of(studio), collected.store)
+        addresses = TaskAddresses(settings_of(studio), collected.store)
         step = Push(asked, ImageRepository(collected.database.images), addresses, collected.store)
         return (await step.run(PROJECT, limit=limit)).counts
 

@@ -17,7 +17,7 @@ from services.common.domain.provenance import (
     to_metadata,
 )
 from services.fetcher.batches.item_repository import ItemRepository
-from services.fetcher.jobs import Job
+from services.fetcher.jobs import FetchJob
 from services.fetcher.sources.addresses import member_url
 from services.reconciler.compare import State
 from tests.support.reconciling import Site, found
@@ -130,7 +130,7 @@ async def test_sources_are_rebuilt_with_what_lists_said(site: Site) -> None:
     for number, metadata in enumerate((small, {**small, "long": "é" * 3000})):
         details = Details("g1", "train", "CC0", metadata)
         url, text = member_url("submitted:0/a.zip", f"{number}.png"), f"text {number}"
-        job = Job(f"b1/{number}", "b1", url, text, 0, "archive", "scans", details, "ada")
+        job = FetchJob(f"b1/{number}", "b1", url, text, 0, "archive", "scans", details, "ada")
         origin = Provenance(None, "b1", text, at, job.fetch_id, "archive", "scans", job.name)
         headers = to_metadata(replace(origin, details=details, by="ada"))
         assert (FETCH_ID in headers) is (number == 1)

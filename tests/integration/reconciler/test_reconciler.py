@@ -16,7 +16,7 @@ from services.common.adapters.synthetic_events import (
 from services.common.domain.provenance import Provenance
 from services.common.runtime.settings import S3Settings
 from services.reconciler import passes
-from services.reconciler.compare import Part, State
+from services.reconciler.compare import BucketPart, State
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.uploads import queue_uploads
@@ -260,7 +260,7 @@ async def test_parts_of_a_bucket_are_compared_one_by_one(site: Site) -> None:
         ]
     )
 
-    reports = [await site.reconcile(part=Part(part, 3)) for part in range(3)]
+    reports = [await site.reconcile(part=BucketPart(part, 3)) for part in range(3)]
 
     assert [each.queued for each in reports] == [5, 4, 4]
     assert [each.found[State.REMOVED] for each in reports] == [3, 0, 1]

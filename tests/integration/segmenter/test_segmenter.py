@@ -49,7 +49,7 @@ from services.common.domain.provenance import Provenance, from_metadata, to_meta
 from services.common.runtime.settings import S3Settings
 from services.erasure.pages import find_pages
 from services.segmenter import rendered_pages
-from services.segmenter.detection import Found, Pixels
+from services.segmenter.detection import DetectedLine, Pixels
 from services.segmenter.line_store import LineStore
 from services.segmenter.provenance import DOCUMENT_KEY, DOCUMENT_PAGES, rendered_key
 from services.segmenter.settings import SegmenterSettings, TextLayerUse
@@ -71,10 +71,10 @@ class ScriptedDetector:
     name: str = "scripted"
     calls: int = 0
 
-    def find(self, pixels: Pixels) -> list[Found]:
+    def find(self, pixels: Pixels) -> list[DetectedLine]:
         assert pixels.size
         self.calls += 1
-        return [Found(quad, 0.9) for quad in self.quads]
+        return [DetectedLine(quad, 0.9) for quad in self.quads]
 
 
 @dataclass
@@ -291,7 +291,7 @@ async def test_page_forgotten_meanwhile_is_deleted(stage: Stage) -> None:
 
     class Forgetting(ScriptedDetector):
         @override
-        def find(self, pixels: Pixels) -> list[Found]:
+        def find(self, pixels: Pixels) -> list[DetectedLine]:
             asyncio.run_coroutine_threadsafe(forgotten.add(images={sha256: ()}), loop).result()
             return super().find(pixels)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from app.engines import runtimes
 from app.engines.lines import to_batch
 from app.engines.runtimes import (
-    Form,
+    RuntimeForm,
     UnavailablePrecisionError,
     choose_form,
     declared_flags,
@@ -30,27 +30,27 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::PIL")]
 
 def test_runtime_that_is_wanted_and_fails_is_told_and_not_replaced() -> None:
     with pytest.raises(RuntimeError):
-        open_runtime(Form("openvino", "f32"), b"no model", threads=1)
+        open_runtime(RuntimeForm("openvino", "f32"), b"no model", threads=1)
 
 
 @pytest.mark.parametrize(
     ("runtime", "precision", "flags", "form"),
     [
-        ("onnxruntime", "auto", "amx_bf16", Form("onnxruntime", "f32")),
-        ("onnxruntime", "f32", "amx_bf16", Form("onnxruntime", "f32")),
-        ("auto", "auto", "avx2", Form("onnxruntime", "f32")),
-        ("auto", "auto", "avx512_bf16", Form("onnxruntime", "f32")),
-        ("auto", "auto", "avx512_bf16 amx_bf16", Form("openvino", "bf16", "amx")),
-        ("auto", "f32", "amx_bf16", Form("onnxruntime", "f32")),
-        ("auto", "bf16", "avx512_bf16", Form("openvino", "bf16", "avx512")),
-        ("openvino", "auto", "avx512_bf16", Form("openvino", "f32")),
-        ("openvino", "auto", "amx_bf16", Form("openvino", "bf16", "amx")),
-        ("openvino", "f32", "amx_bf16", Form("openvino", "f32")),
-        ("openvino", "bf16", "avx512_bf16", Form("openvino", "bf16", "avx512")),
+        ("onnxruntime", "auto", "amx_bf16", RuntimeForm("onnxruntime", "f32")),
+        ("onnxruntime", "f32", "amx_bf16", RuntimeForm("onnxruntime", "f32")),
+        ("auto", "auto", "avx2", RuntimeForm("onnxruntime", "f32")),
+        ("auto", "auto", "avx512_bf16", RuntimeForm("onnxruntime", "f32")),
+        ("auto", "auto", "avx512_bf16 amx_bf16", RuntimeForm("openvino", "bf16", "amx")),
+        ("auto", "f32", "amx_bf16", RuntimeForm("onnxruntime", "f32")),
+        ("auto", "bf16", "avx512_bf16", RuntimeForm("openvino", "bf16", "avx512")),
+        ("openvino", "auto", "avx512_bf16", RuntimeForm("openvino", "f32")),
+        ("openvino", "auto", "amx_bf16", RuntimeForm("openvino", "bf16", "amx")),
+        ("openvino", "f32", "amx_bf16", RuntimeForm("openvino", "f32")),
+        ("openvino", "bf16", "avx512_bf16", RuntimeForm("openvino", "bf16", "avx512")),
     ],
 )
 def test_form_follows_settings_and_declared_instructions(
-    tmp_path: Path, runtime: Any, precision: Any, flags: str, form: Form
+    tmp_path: Path, runtime: Any, precision: Any, flags: str, form: RuntimeForm
 ) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text(f"model name\t: amx_bf16\nflags\t\t: avx {flags}\nflags\t\t: avx {flags}\n")
@@ -62,7 +62,7 @@ def test_form_follows_settings_and_declared_instructions(
 def test_processor_that_declares_nothing_computes_in_f32(tmp_path: Path) -> None:
     flags = declared_flags(tmp_path / "none")
 
-    assert choose_form(RapidSettings(runtime="auto"), flags) == Form("onnxruntime", "f32")
+    assert choose_form(RapidSettings(runtime="auto"), flags) == RuntimeForm("onnxruntime", "f32")
 
 
 @pytest.mark.parametrize(
@@ -82,23 +82,23 @@ def test_bfloat16_that_cannot_be_computed_is_refused(
 
 @pytest.mark.parametrize("instructions", ["amx", "avx512"])
 def test_version_of_bfloat16_names_what_decides_its_rounding(instructions: str) -> None:
-    named = Form("openvino", "bf16", instructions).name
+    named = RuntimeForm("openvino", "bf16", instructions).name
 
     assert named == f"openvino-{version('openvino')}-bf16-{instructions}"
     assert re.fullmatch(r"[A-Za-z0-9.-]+", named)
 
 
-def forms() -> list[Form]:
+def forms() -> list[RuntimeForm]:
     """Return the forms that this processor can compute."""
     settings = RapidSettings(runtime="openvino", precision="bf16")
-    found = [Form("onnxruntime", "f32"), Form("openvino", "f32")]
+    found = [RuntimeForm("onnxruntime", "f32"), RuntimeForm("openvino", "f32")]
     with suppress(UnavailablePrecisionError):
         found.append(choose_form(settings, declared_flags(runtimes.PROCESSORS)))
     return found
 
 
 @pytest.mark.parametrize("form", forms(), ids=lambda form: form.name)
-def test_reading_depends_on_the_image_alone(form: Form) -> None:
+def test_reading_depends_on_the_image_alone(form: RuntimeForm) -> None:
     """Whatever was read before it or is read beside it, and on how many threads."""
     weights_of = load_weights("latin")
     random = np.random.default_rng(5)

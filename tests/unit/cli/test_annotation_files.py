@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from services.cli.annotation_files import Problem, Row, open_annotations
+from services.cli.annotation_files import InvalidRow, Row, open_annotations
 
 
-def rows_of(path: Path, text: str) -> list[Row | Problem]:
+def rows_of(path: Path, text: str) -> list[Row | InvalidRow]:
     path.write_text(text, encoding="utf-8")
     with open_annotations(path) as file:
         return list(file.rows())
@@ -17,7 +17,7 @@ def test_open_quote_costs_only_its_own_row(tmp_path: Path) -> None:
     first, problem, *others = rows_of(tmp_path / "a.csv", text)
 
     assert first == Row(2, "1.png", "one", None)
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, InvalidRow)
     assert problem.line == 3
     assert others == [Row(4, "3.png", "three", None), Row(5, "4.png", "four", None)]
 
@@ -27,7 +27,7 @@ def test_bad_row_of_one_line_takes_no_other_with_it(tmp_path: Path) -> None:
 
     problem, second = rows_of(tmp_path / "a.csv", text)
 
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, InvalidRow)
     assert second == Row(3, "2.png", "two", None)
 
 
@@ -40,7 +40,7 @@ def test_number_in_json_is_taken_as_it_is_written(tmp_path: Path) -> None:
 def test_value_in_json_that_is_no_text_is_told(tmp_path: Path) -> None:
     [problem] = rows_of(tmp_path / "a.jsonl", '{"key": "1.png", "text": ["a"]}\n')
 
-    assert isinstance(problem, Problem)
+    assert isinstance(problem, InvalidRow)
     assert "not text" in problem.detail
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from app.engines.loading import known_calibrations
 from services.cli.calibration_samples import Samples, add_image
 from services.common.domain.trained_models import CALIBRATION_MARK
-from services.quality.annotated import Image
+from services.quality.annotated import AnnotatedImage
 from tests.factories import document, prediction
 
 EMBEDDED = "ppocrv6-small-latin@rapidocr-3.10.0+onnxruntime-f32"
@@ -17,7 +17,7 @@ def test_scores_of_unknown_calibrations_alone_are_skipped(tmp_path: Path) -> Non
     for version in ("", "+cal-094beed0", "+cal-54e40185", "+cal-01234567"):  # two were packaged
         read = prediction("été", score=0.5, model_version=f"{EMBEDDED}{version}")
         found = document(prediction=read, annotation={"text": "été", "quality": "ok"}, sha256="ff")
-        add_image(samples, Image.of([found]), known)
+        add_image(samples, AnnotatedImage.of([found]), known)
 
     own, earlier, now = [each.score for each in samples.known[EMBEDDED]]
     assert own == 0.5 < min(earlier, now) < max(earlier, now) < 1

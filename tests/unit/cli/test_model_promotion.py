@@ -28,7 +28,7 @@ from services.common.domain.trained_models import POINTER, Decision
 from services.training import gate, measuring
 from services.training.gate import HeldOut, TooFewLinesError, decide
 from services.training.learnt import Learnt, write_learnt
-from services.training.lines import Line
+from services.training.lines import TrainingLine
 from services.training.registering import UnusableNameError, free_place, staged
 from tests.factories import model_record
 from tests.support.exports import write_export
@@ -490,9 +490,11 @@ def decided(model_version: str) -> dict[str, Any]:
     }
 
 
-def _lines(groups: str) -> list[Line]:
+def _lines(groups: str) -> list[TrainingLine]:
     content = line_image("ab")
     return [
-        Line(content, "ab", is_annotated=True, name=str(n), group=group, licence=None, width=60)
+        TrainingLine(
+            content, "ab", is_annotated=True, name=str(n), group=group, licence=None, width=60
+        )
         for n, group in enumerate(groups)
     ]

@@ -28,7 +28,7 @@ from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.members import ArchiveLimits
 from services.fetcher.sources.archives.rows import archive_rows
 from services.fetcher.sources.lists.parquet_images import open_images
-from services.fetcher.sources.lists.rows import Item
+from services.fetcher.sources.lists.rows import ListItem
 from tests.support.datasets import STORED_AT
 from tests.support.exports import write_images
 
@@ -84,8 +84,8 @@ def packed(folder: Path) -> BytesIO:
 def read_archive(content: BytesIO, report: Report) -> dict[str, str | None]:
     """Return the texts of an archive by the names of its images; nothing in it is rejected."""
     rows = list(archive_rows(OpenArchive(content, LIMITS), "https://h.test/a", LIMITS, report))
-    assert [row for row in rows if not isinstance(row, Item)] == []
-    items = [row for row in rows if isinstance(row, Item)]
+    assert [row for row in rows if not isinstance(row, ListItem)] == []
+    items = [row for row in rows if isinstance(row, ListItem)]
     found: dict[str, str | None] = {
         Path(item.url.partition("#")[2]).stem: item.annotation for item in items
     }
@@ -141,7 +141,7 @@ def details_in(out: Path, layout: Format) -> dict[str, Details]:
     """Return what is read of images beside their texts, by the hash that names each."""
     if layout is not Format.PARQUET:
         rows = archive_rows(OpenArchive(zipped(out), LIMITS), "https://h.test/a", LIMITS)
-        return {Path(row.url).stem: row.details for row in rows if isinstance(row, Item)}
+        return {Path(row.url).stem: row.details for row in rows if isinstance(row, ListItem)}
     found = {}
     for path in (out / "data").iterdir():
         with path.open("rb") as file, open_images(file, ReadingOptions(), Report()) as images:

@@ -14,7 +14,7 @@ from services.fetcher.sources.archives import zip_directory
 from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.members import ArchiveLimits, ArchiveRefusedError
 from services.fetcher.sources.archives.rows import archive_rows
-from services.fetcher.sources.lists.rows import Item, Rejection, Row
+from services.fetcher.sources.lists.rows import ListItem, Rejection, Row
 from tests.support.hostile_archives import (
     END_OF_TAR,
     End,
@@ -39,8 +39,8 @@ def rows_of(content: bytes, limits: ArchiveLimits = LIMITS) -> list[Row]:
 
 def names_of(content: bytes) -> list[str]:
     rows = rows_of(content)
-    assert all(isinstance(row, Item) for row in rows), rows
-    return [row.url.partition("#")[2] for row in rows if isinstance(row, Item)]
+    assert all(isinstance(row, ListItem) for row in rows), rows
+    return [row.url.partition("#")[2] for row in rows if isinstance(row, ListItem)]
 
 
 def codes_of(content: bytes) -> list[str]:
@@ -243,7 +243,7 @@ def test_header_of_digits_takes_no_quadratic_time() -> None:
     records = pax_record("comment", "1" * DIGITS_AT_ONCE)
     rows = rows_of((pax(records) + tar_member("a.png", b"a")) * 100, ArchiveLimits(200, 10**9, 100))
 
-    assert isinstance(rows[0], Item)
+    assert isinstance(rows[0], ListItem)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 30
 
 

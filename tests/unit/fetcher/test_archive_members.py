@@ -28,7 +28,7 @@ from services.fetcher.sources.archives.members import (
     is_safe,
 )
 from services.fetcher.sources.archives.rows import archive_rows
-from services.fetcher.sources.lists.rows import Item, MalformedListError, Rejection, Row, to_row
+from services.fetcher.sources.lists.rows import ListItem, MalformedListError, Rejection, Row, to_row
 from services.fetcher.sources.spool import GzipError, Spool, gunzipped, unzipped
 from tests.support.archives import tar_of, tgz_of, zip_of
 
@@ -59,8 +59,8 @@ def at_most(max_bytes: int) -> Callable[[bytes, int], None]:
 
 def texts_of(content: bytes) -> dict[str, str | None]:
     rows = rows_of(content)
-    assert all(isinstance(row, Item) for row in rows), rows
-    return {split_member(row.url)[1]: row.annotation for row in rows if isinstance(row, Item)}
+    assert all(isinstance(row, ListItem) for row in rows), rows
+    return {split_member(row.url)[1]: row.annotation for row in rows if isinstance(row, ListItem)}
 
 
 def codes_of(content: bytes) -> list[tuple[int, str]]:
@@ -83,8 +83,8 @@ def test_images_of_an_archive_are_items_at_its_address(
     )
 
     assert rows_of(content) == [
-        Item(1, f"{URL}#a/%C3%A9%201%23%25.png"),
-        Item(2, f"{URL}#b.JPG"),
+        ListItem(1, f"{URL}#a/%C3%A9%201%23%25.png"),
+        ListItem(2, f"{URL}#b.JPG"),
     ]
     assert split_member(member_url(URL, "a/é 1#%.png")) == (URL, "a/é 1#%.png")
 
@@ -157,8 +157,8 @@ def test_members_that_are_not_taken_are_reported_one_by_one() -> None:
         (8, "not_an_image"),
         (9, "suspicious_ratio"),
     ]
-    assert [row for row in rows_of(content) if isinstance(row, Item)] == [
-        Item(10, f"{URL}#good.png")
+    assert [row for row in rows_of(content) if isinstance(row, ListItem)] == [
+        ListItem(10, f"{URL}#good.png")
     ]
 
 
@@ -290,11 +290,11 @@ def test_all_that_is_known_of_the_images_has_a_limit_together(
 def test_fragment_of_an_archive_names_a_member_and_any_other_is_dropped() -> None:
     for path in ("a.zip", "A.ZIP", "a.tar", "a.tgz", "a.tar.gz"):
         url = f"https://x.test/{path}?v=1"
-        assert to_row(1, f" {url}#x/é 1#%25.png\n") == Item(1, f"{url}#x/%C3%A9%201%23%25.png")
-        assert to_row(1, member_url(url, "x/1.png")) == Item(1, f"{url}#x/1.png")
-        assert to_row(1, f"{url}#") == Item(1, url)
-    assert to_row(1, "https://x.test/a.png#x/1.png") == Item(1, "https://x.test/a.png")
-    assert to_row(1, "https://x.test/?a.zip#x/1.png") == Item(1, "https://x.test/?a.zip")
+        assert to_row(1, f" {url}#x/é 1#%25.png\n") == ListItem(1, f"{url}#x/%C3%A9%201%23%25.png")
+        assert to_row(1, member_url(url, "x/1.png")) == ListItem(1, f"{url}#x/1.png")
+        assert to_row(1, f"{url}#") == ListItem(1, url)
+    assert to_row(1, "https://x.test/a.png#x/1.png") == ListItem(1, "https://x.test/a.png")
+    assert to_row(1, "https://x.test/?a.zip#x/1.png") == ListItem(1, "https://x.test/?a.zip")
 
 
 def long_header() -> bytes:
@@ -397,7 +397,7 @@ def test_archive_with_any_bytes_changed_is_read_or_refused_never_a_bug(
         except ArchiveRefusedError:
             return
     for row in rows:
-        (row.url if isinstance(row, Item) else row.value).encode()
+        (row.url if isinstance(row, ListItem) else row.value).encode()
 
 
 class Watched(BytesIO):
@@ -449,5 +449,5 @@ def test_numbers_beside_an_image_are_boxes_only_where_they_are_shares(
 ) -> None:
     (row,) = rows_of(zip_of({"a.png": IMAGE, "a.txt": text.encode()}))
 
-    assert isinstance(row, Item)
+    assert isinstance(row, ListItem)
     assert row.annotation == annotation

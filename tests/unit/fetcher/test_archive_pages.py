@@ -35,7 +35,7 @@ from services.fetcher.sources.archives.pages import page_digest
 from services.fetcher.sources.archives.rows import archive_rows
 from services.fetcher.sources.archives.settings import ArchiveSettings
 from services.fetcher.sources.archives.source import FRESH_SECONDS, ArchiveSource
-from services.fetcher.sources.lists.rows import Item, Rejection, Row, to_row
+from services.fetcher.sources.lists.rows import ListItem, Rejection, Row, to_row
 from services.fetcher.sources.spool import Spool
 from tests.support.archives import zip_of
 from tests.support.transcripts import packed_page, page_of
@@ -69,7 +69,7 @@ def test_addresses_of_lines_are_told_apart_from_names(name: str) -> None:
     assert (split_member(line), split_line(line)) == ((URL, name), of_page)
     assert (split_member(page), split_line(page)) == ((URL, name), None)
     assert name_of(line) == f"{name}#eSc_line_1 &"
-    assert to_row(1, line) == Item(1, line)
+    assert to_row(1, line) == ListItem(1, line)
 
 
 def test_each_line_of_a_page_is_an_item() -> None:
@@ -81,11 +81,13 @@ def test_each_line_of_a_page_is_an_item() -> None:
         }
     )
 
-    items = [(row.line, name_of(row.url), row.annotation) for row in rows if isinstance(row, Item)]
+    items = [
+        (row.line, name_of(row.url), row.annotation) for row in rows if isinstance(row, ListItem)
+    ]
     assert items == [(2, "p1.png#l0", "Un"), (3, "p1.png#l1", "Deux")]
     refused = [(row.line, row.code) for row in rows if isinstance(row, Rejection)]
     assert refused == [(1, "transcript_missing"), (5, "transcript_missing")]
-    details = next(row.details for row in rows if isinstance(row, Item))
+    details = next(row.details for row in rows if isinstance(row, ListItem))
     assert details.group == "p1.png"
     assert details.metadata == {"page": "p1.png", "line": "l0", "tags": ["Typewritten"]}
     assert (report.rows, report.with_text, report.notes) == (2, 2, [])
@@ -119,7 +121,7 @@ def test_licence_and_title_of_a_catalogue_are_of_the_whole(
 
     assert (report.licence, report.data_set) == (licence, data_set)
     batch = Batch(id="b", created_at=NOW, pages=PageProgress(), licence=licence, reading=report)
-    details = next(job_of(batch, "1", row, 0).details for row in rows if isinstance(row, Item))
+    details = next(job_of(batch, "1", row, 0).details for row in rows if isinstance(row, ListItem))
     assert details.licence == licence
     own = {"page": "set/p1.png", "line": "l0", "tags": ["Typewritten"]}
     assert details.metadata == own | data_set
@@ -130,7 +132,7 @@ def test_archive_of_pages_has_documents_and_pages_without_lines() -> None:
     files = {"1.pdf": b"%PDF-1.7", "2.pdf": b"<html>", "3.png": b"", "3.txt": b"its text"}
     rows, report = listed(files | packed_page("4", "Un"), ReadingOptions(pages=True))
 
-    items = [row for row in rows if isinstance(row, Item)]
+    items = [row for row in rows if isinstance(row, ListItem)]
     known = [(name_of(row.url), row.annotation, row.details.is_page) for row in items]
     assert known == [("1.pdf", None, True), ("3.png", None, True), ("4.png#l0", "Un", None)]
     assert report.note_counts == {"text_of_page": 1}
@@ -141,7 +143,7 @@ def test_archive_of_pages_has_documents_and_pages_without_lines() -> None:
 def test_pages_in_several_folders_are_grouped_by_folder() -> None:
     rows, _ = listed({**packed_page("one/p1", "a"), **packed_page("two/p1", "b", seed=1)})
 
-    assert [row.details.group for row in rows if isinstance(row, Item)] == ["one", "two"]
+    assert [row.details.group for row in rows if isinstance(row, ListItem)] == ["one", "two"]
 
 
 def test_transcription_in_the_folder_page_is_found() -> None:
@@ -156,7 +158,7 @@ def test_transcription_in_the_folder_page_is_found() -> None:
 
     rows, report = listed(files)
 
-    assert [name_of(row.url) for row in rows if isinstance(row, Item)] == [
+    assert [name_of(row.url) for row in rows if isinstance(row, ListItem)] == [
         "doc1/0001.png#l0",
         "doc2/0001.png#l0",
     ]
@@ -305,7 +307,7 @@ async def test_a_line_that_is_not_there_is_refused(page: bytes, line: str, code:
 @pytest.mark.parametrize("member", ["page.png", "page.xml"])
 async def test_a_page_that_changed_since_its_list_is_refused(member: str) -> None:
     rows, _ = listed(packed_page("page", "a"))
-    (url,) = (row.url for row in rows if isinstance(row, Item))
+    (url,) = (row.url for row in rows if isinstance(row, ListItem))
     other = {"page.png": packed_page("page", "a", seed=1)["page.png"], "page.xml": PAGE}[member]
 
     with source_of({"page.png": PNG, "page.xml": ALTO, member: other}) as source:

@@ -20,7 +20,7 @@ from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.members import ArchiveLimits
 from services.fetcher.sources.archives.rows import archive_rows
 from services.fetcher.sources.lists.formats import open_list
-from services.fetcher.sources.lists.rows import Item
+from services.fetcher.sources.lists.rows import ListItem
 
 PAGE = Path(__file__).parents[3] / "docs" / "data-formats.md"
 LIMITS = ArchiveLimits(members=100, decoded_bytes=10**6, ratio=100)
@@ -36,7 +36,9 @@ def read_list(name: str, content: str) -> list[list[str]]:
     file_format = find_format(content_type=None, file_name=name)
     assert file_format is not None
     rows = open_list(BytesIO(content.encode()), file_format).rows
-    return [[str(row.line), row.url, row.annotation or ""] for row in rows if isinstance(row, Item)]
+    return [
+        [str(row.line), row.url, row.annotation or ""] for row in rows if isinstance(row, ListItem)
+    ]
 
 
 def read_archive(name: str, content: str, images: str) -> list[list[str]]:
@@ -47,7 +49,9 @@ def read_archive(name: str, content: str, images: str) -> list[list[str]]:
         archive.writestr(name, content)
     rows = archive_rows(OpenArchive(file, LIMITS), "", LIMITS)
     return [
-        [row.url.removeprefix("#"), row.annotation or ""] for row in rows if isinstance(row, Item)
+        [row.url.removeprefix("#"), row.annotation or ""]
+        for row in rows
+        if isinstance(row, ListItem)
     ]
 
 

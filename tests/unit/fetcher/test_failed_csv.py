@@ -14,7 +14,13 @@ from services.common.domain.details import NO_DETAILS, Details, to_details, to_p
 from services.common.domain.tables.list_format import ListFormat
 from services.fetcher.progress import failed_csv
 from services.fetcher.sources.lists.formats import open_list
-from services.fetcher.sources.lists.rows import MAX_ANNOTATION_LINES, Item, Rejection, Row, to_row
+from services.fetcher.sources.lists.rows import (
+    MAX_ANNOTATION_LINES,
+    ListItem,
+    Rejection,
+    Row,
+    to_row,
+)
 
 MOST_LINES = "x\n" * (MAX_ANNOTATION_LINES - 1) + "x"
 ODD = st.text(st.sampled_from("a\",;\t\n\r'#= éß日\u2028\x85\x0b\\\ufeff"), max_size=12)
@@ -27,7 +33,7 @@ def failed_item(
     return BatchItem.model_validate({"_id": "b/1", "attempts": 2, **said, **details.to_fields()})
 
 
-async def listed_again(items: Sequence[Item]) -> list[Row]:
+async def listed_again(items: Sequence[ListItem]) -> list[Row]:
     async def failed() -> AsyncIterator[BatchItem]:
         for item in items:
             yield failed_item(item.url, item.annotation, 'no "answer", yet', item.details)
@@ -47,13 +53,13 @@ async def test_every_item_that_was_taken_is_taken_again(annotations: list[str], 
     name, how = to_path(" ".join(odd.split())), "accepted" if odd else None
     details = replace(details, name=name, collection=name, how=how)
     rows = [to_row(1, "https://h.test/a,%22b", annotation, details) for annotation in annotations]
-    items = [row for row in rows if isinstance(row, Item)]
+    items = [row for row in rows if isinstance(row, ListItem)]
     assert len(items) == len(rows)
 
     again = await listed_again(items)
 
     told = [(each.url, each.annotation, each.details) for each in items]
-    found = [row for row in again if isinstance(row, Item)]
+    found = [row for row in again if isinstance(row, ListItem)]
     assert [(row.url, row.annotation, row.details) for row in found] == told
 
 

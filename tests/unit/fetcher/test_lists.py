@@ -20,7 +20,7 @@ from services.fetcher.sources.lists.documents import MAX_NAME_LENGTH, to_name
 from services.fetcher.sources.lists.formats import open_list
 from services.fetcher.sources.lists.rows import (
     SHOWN_VALUE_LENGTH,
-    Item,
+    ListItem,
     MalformedListError,
     Rejection,
     Row,
@@ -45,13 +45,13 @@ def test_blank_lines_and_comments_of_a_text_list_are_skipped_but_counted() -> No
         "# my list\n\n  https://x.test/a.png \r\n\n#https://x.test/no\nhttp://y.test/b"
     )
 
-    assert rows == [Item(3, "https://x.test/a.png"), Item(6, "http://y.test/b")]
+    assert rows == [ListItem(3, "https://x.test/a.png"), ListItem(6, "http://y.test/b")]
 
 
 def test_bad_line_is_reported_and_the_good_ones_go_on() -> None:
     rows = text_rows("https://x.test/a\nftp://x.test/b\nhttps://x.test/c\n")
 
-    assert [type(row) for row in rows] == [Item, Rejection, Item]
+    assert [type(row) for row in rows] == [ListItem, Rejection, ListItem]
     assert rows[1] == Rejection(
         2, "ftp://x.test/b", "unsupported_scheme", "unsupported scheme: use http or https"
     )
@@ -63,7 +63,7 @@ def test_line_without_end_is_reported_once_and_cut_short() -> None:
     assert isinstance(rows[0], Rejection)
     assert (rows[0].line, rows[0].code) == (1, "line_too_long")
     assert len(rows[0].value) == SHOWN_VALUE_LENGTH + 1
-    assert rows[1:] == [Item(2, "https://x.test/a")]
+    assert rows[1:] == [ListItem(2, "https://x.test/a")]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_accents_survive_every_usual_encoding(
 ) -> None:
     rows = table_rows(encode("url,annotation\nhttps://x.test/a,Où est l'été ?\n"))
 
-    assert rows == [Item(2, "https://x.test/a", "Où est l'été ?")]
+    assert rows == [ListItem(2, "https://x.test/a", "Où est l'été ?")]
 
 
 def test_bytes_without_meaning_in_windows_1252_are_read_as_latin_1() -> None:
@@ -98,7 +98,7 @@ def test_bytes_without_meaning_in_windows_1252_are_read_as_latin_1() -> None:
     ["url,annotation", "URL,Text", "Image_URL,label", " image-url , Ground Truth ", '"url","gt"'],
 )
 def test_column_names_are_forgiving(header: str) -> None:
-    assert table_rows(f"{header}\nhttp://x.test/,abc\n") == [Item(2, "http://x.test/", "abc")]
+    assert table_rows(f"{header}\nhttp://x.test/,abc\n") == [ListItem(2, "http://x.test/", "abc")]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -106,12 +106,12 @@ def test_separator_is_found(separator: str) -> None:
     content = f"id{separator}url{separator}text\n1{separator}http://x.test/{separator}a b\n"
 
     details = Details(metadata={"id": "1"})
-    assert table_rows(content) == [Item(2, "http://x.test/", "a b", details)]
+    assert table_rows(content) == [ListItem(2, "http://x.test/", "a b", details)]
 
 
 def test_annotation_is_taken_in_the_form_in_which_it_is_stored() -> None:
     assert table_rows('url,annotation\nhttp://x.test/a," e\u0301  \ufa19\u00a0b"\n') == [
-        Item(2, "http://x.test/a", "é \ufa19 b")
+        ListItem(2, "http://x.test/a", "é \ufa19 b")
     ]
 
 
@@ -119,15 +119,15 @@ def test_quotes_and_commas_of_annotations_are_kept_and_line_ends_are_spaces() ->
     content = 'url,annotation\nhttp://x.test/a,"a, ""b""\nc"\nhttp://x.test/d,e\n'
 
     assert table_rows(content) == [
-        Item(2, "http://x.test/a", 'a, "b" c'),
-        Item(4, "http://x.test/d", "e"),
+        ListItem(2, "http://x.test/a", 'a, "b" c'),
+        ListItem(4, "http://x.test/d", "e"),
     ]
 
 
 def test_table_without_column_names_is_read_by_position() -> None:
     assert table_rows("http://x.test/a;b,été\nhttp://x.test/c\n") == [
-        Item(1, "http://x.test/a;b", "été"),
-        Item(2, "http://x.test/c"),
+        ListItem(1, "http://x.test/a;b", "été"),
+        ListItem(2, "http://x.test/c"),
     ]
 
 
@@ -138,7 +138,7 @@ def test_quote_that_is_never_closed_costs_only_its_own_line() -> None:
 
     assert isinstance(first, Rejection)
     assert (first.line, first.code) == (2, "malformed_row")
-    assert others == [Item(3, "http://x.test/b", "b"), Item(4, "http://x.test/c", "c")]
+    assert others == [ListItem(3, "http://x.test/b", "b"), ListItem(4, "http://x.test/c", "c")]
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_table_with_an_open_quote_in_each_line_is_read_in_linear_time(
 
     codes = [row.code for row in rows if isinstance(row, Rejection)]
     assert codes == ["malformed_row"] * len(bad)
-    assert rows[-1] == Item(len(bad) + 2, "http://x.test/a", "b")
+    assert rows[-1] == ListItem(len(bad) + 2, "http://x.test/a", "b")
     assert fed["lines"] <= MAX_RECORD_LINES * len(rows) * 1.1
     assert fed["characters"] <= 2 * MAX_LINE_LENGTH * len(rows)
 
@@ -173,7 +173,7 @@ def test_record_may_have_as_many_lines_as_the_limit_and_no_more() -> None:
         return 'url,text\nhttp://x.test/a,"' + "\n".join(["b"] * line_count) + '"\n'
 
     (row,) = table_rows(table(MAX_RECORD_LINES))
-    assert isinstance(row, Item)
+    assert isinstance(row, ListItem)
 
     rejected, *_ = table_rows(table(MAX_RECORD_LINES + 1))
     assert isinstance(rejected, Rejection)
@@ -184,7 +184,7 @@ def test_record_may_have_as_many_lines_as_the_limit_and_no_more() -> None:
 def test_text_with_unquoted_commas_is_whole_and_noted() -> None:
     opened = open_list(BytesIO(b"url,annotation\nhttp://x.test/a.png,one, two\n"), ListFormat.TABLE)
 
-    assert list(opened.rows) == [Item(2, "http://x.test/a.png", "one, two")]
+    assert list(opened.rows) == [ListItem(2, "http://x.test/a.png", "one, two")]
     assert [(note.line, note.code) for note in opened.report.notes] == [(2, "cells_joined")]
 
 
@@ -214,7 +214,7 @@ def test_line_too_long_inside_a_quoted_cell_costs_only_itself_and_its_row() -> N
         (2, "malformed_row"),
         (3, "line_too_long"),
     ]
-    assert rows[2] == Item(4, "http://x.test/c", "d")
+    assert rows[2] == ListItem(4, "http://x.test/c", "d")
 
 
 @pytest.mark.parametrize("content", ["a,b\n1,2\n", '"url\n', "\n \nname\n"])
@@ -251,7 +251,7 @@ def test_items_of_a_json_list_are_checked_one_by_one() -> None:
     rows = list(opened.rows)
 
     assert opened.name == "mine"
-    assert rows[:2] == [Item(1, "http://x.test/a", "é"), Item(2, "http://x.test/b")]
+    assert rows[:2] == [ListItem(1, "http://x.test/a", "é"), ListItem(2, "http://x.test/b")]
     assert [(row.line, row.code) for row in rows[2:] if isinstance(row, Rejection)] == [
         (3, "malformed_row"),
         (4, "invalid_url"),
@@ -295,7 +295,10 @@ def test_each_line_of_json_lines_is_an_item_or_reported() -> None:
 
     rows = rows_of("\n".join(lines), ListFormat.JSON_LINES)
 
-    assert (rows[0], rows[-1]) == (Item(1, "http://x.test/a", "é"), Item(8, "http://x.test/c"))
+    assert (rows[0], rows[-1]) == (
+        ListItem(1, "http://x.test/a", "é"),
+        ListItem(8, "http://x.test/c"),
+    )
     assert [(row.line, row.code) for row in rows[1:-1] if isinstance(row, Rejection)] == [
         (3, "malformed_row"),
         (4, "malformed_row"),
@@ -378,7 +381,7 @@ def test_arbitrary_bytes_are_read_or_malformed_never_a_bug(
     except MalformedListError:
         return
     for row in rows:
-        text = row.url if isinstance(row, Item) else row.value
+        text = row.url if isinstance(row, ListItem) else row.value
         assert text.encode()
 
 
@@ -387,7 +390,7 @@ def test_columns_that_are_named_hold_in_a_text_file_too() -> None:
     table = b"adresse;texte\nhttps://x.test/a.png;hello\n"
 
     assert list(open_list(BytesIO(table), ListFormat.TEXT, options).rows) == [
-        Item(2, "https://x.test/a.png", "hello")
+        ListItem(2, "https://x.test/a.png", "hello")
     ]
     with pytest.raises(MalformedListError, match="adresse"):
         list(open_list(BytesIO(b"https://x.test/a.png\n"), ListFormat.TEXT, options).rows)
@@ -398,4 +401,4 @@ def test_json_document_is_read_in_the_encoding_that_is_said() -> None:
 
     opened = open_list(BytesIO(content), ListFormat.JSON, ReadingOptions(encoding="cp1252"))
 
-    assert list(opened.rows) == [Item(1, "http://x.test/a", "é")]
+    assert list(opened.rows) == [ListItem(1, "http://x.test/a", "é")]

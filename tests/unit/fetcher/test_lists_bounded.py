@@ -12,7 +12,7 @@ import pytest
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import ListFormat
 from services.fetcher.sources.lists.reading import open_bounded
-from services.fetcher.sources.lists.rows import Item, MalformedListError, Row
+from services.fetcher.sources.lists.rows import ListItem, MalformedListError, Row
 
 pytestmark = pytest.mark.slow
 
@@ -47,8 +47,8 @@ async def test_rows_and_report_come_from_the_child() -> None:
 
     rows, encoding = await rows_of(content, ListFormat.TABLE)
 
-    assert rows[0] == Item(2, "http://x.test/a", "é")
-    assert [type(row).__name__ for row in rows] == ["Item", "Rejection"]
+    assert rows[0] == ListItem(2, "http://x.test/a", "é")
+    assert [type(row).__name__ for row in rows] == ["ListItem", "Rejection"]
     assert encoding == "cp1252"
 
 

@@ -15,7 +15,7 @@ from services.fetcher.batches.pages import (
     to_page,
     unpack,
 )
-from services.fetcher.sources.lists.rows import Item
+from services.fetcher.sources.lists.rows import ListItem
 
 
 def batch_of(pages: int) -> Batch:
@@ -38,15 +38,15 @@ def test_first_pages_are_from_all_over_the_list() -> None:
 def test_hosts_take_turns() -> None:
     urls = ["http://a/1", "http://a/2", "http://a/3", "https://B:8/1", "http://c?x", "http://b:8/2"]
 
-    mixed = mixed_by_host(Item(line, url) for line, url in enumerate(urls, start=1))
+    mixed = mixed_by_host(ListItem(line, url) for line, url in enumerate(urls, start=1))
 
     assert [item.line for item in mixed] == [1, 4, 5, 2, 6, 3]
     assert [host_of(url) for url in urls[-3:]] == ["b:8", "c", "b:8"]
 
 
 def test_page_ends_by_its_rows_or_its_characters() -> None:
-    short = [Item(line, "http://x.test/") for line in range(PAGE_ROWS + 1)]
-    long = [Item(line, "http://x.test/", "x" * 10_000) for line in range(200)]
+    short = [ListItem(line, "http://x.test/") for line in range(PAGE_ROWS + 1)]
+    long = [ListItem(line, "http://x.test/", "x" * 10_000) for line in range(200)]
 
     assert [len(page) for page in cut(short)] == [PAGE_ROWS, 1]
     sizes = [sum(len(item.annotation or "") for item in page) for page in cut(long)]
@@ -56,7 +56,7 @@ def test_page_ends_by_its_rows_or_its_characters() -> None:
 
 @given(st.lists(st.tuples(st.text(), st.none() | st.text()), min_size=1))
 def test_page_holds_its_items_as_they_were(rows: list[tuple[str, str | None]]) -> None:
-    items = [Item(line, url, text) for line, (url, text) in enumerate(rows, start=1)]
+    items = [ListItem(line, url, text) for line, (url, text) in enumerate(rows, start=1)]
     items = [item for item in items if not any(0xD800 <= ord(c) < 0xE000 for c in item.url)]
     if not items:
         pytest.skip("nothing that a list could hold")

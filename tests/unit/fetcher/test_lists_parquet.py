@@ -11,7 +11,7 @@ from services.common.domain.details import Details
 from services.common.domain.tables.list_format import ListFormat, sniff_format
 from services.fetcher.sources.lists import parquet
 from services.fetcher.sources.lists.formats import open_list
-from services.fetcher.sources.lists.rows import Item, MalformedListError, Rejection, Row
+from services.fetcher.sources.lists.rows import ListItem, MalformedListError, Rejection, Row
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def test_columns_are_found_by_forgiving_names(names: tuple[str, str]) -> None:
         {"id": [1, 2], names[0]: ["http://x.test/a", "ftp://b"], names[1]: ['é, "b"', None]}
     )
 
-    assert rows[0] == Item(1, "http://x.test/a", 'é, "b"', Details(metadata={"id": 1}))
+    assert rows[0] == ListItem(1, "http://x.test/a", 'é, "b"', Details(metadata={"id": 1}))
     assert isinstance(rows[1], Rejection)
     assert (rows[1].line, rows[1].code) == (2, "unsupported_scheme")
 
@@ -44,7 +44,7 @@ def test_rows_of_many_groups_are_read_in_order_and_a_missing_url_is_reported() -
 
     rows = rows_of({"url": pa.array([*urls, None]).dictionary_encode()}, row_group_size=700)
 
-    assert [row.url for row in rows if isinstance(row, Item)] == urls
+    assert [row.url for row in rows if isinstance(row, ListItem)] == urls
     assert isinstance(rows[-1], Rejection)
     assert (rows[-1].line, rows[-1].code) == (2501, "invalid_url")
 
@@ -101,7 +101,7 @@ def test_text_that_is_too_long_is_reported_even_where_it_repeats_a_million_times
 def test_reading_may_stop_early() -> None:
     with written({"url": ["http://x.test/"] * 50_000}) as file:
         rows = open_list(file, ListFormat.PARQUET).rows
-        assert isinstance(next(rows), Item)
+        assert isinstance(next(rows), ListItem)
         rows.close()  # type: ignore[attr-defined]
 
 

@@ -8,7 +8,7 @@ import pytest
 from services.common.domain.tables.list_format import find_format
 from services.common.domain.tables.names import ImageNames
 from services.fetcher.sources.lists.formats import OpenList, open_list
-from services.fetcher.sources.lists.rows import Item, MalformedListError, Rejection, Row
+from services.fetcher.sources.lists.rows import ListItem, MalformedListError, Rejection, Row
 
 A, B = "https://x.test/a.png", "https://x.test/b.png"
 BOTH = [(A, "Haus"), (B, "Maus")]
@@ -22,8 +22,8 @@ def opened(name: str, content: str | bytes) -> OpenList:
 
 
 def pairs(rows: list[Row]) -> list[tuple[str, str | None]]:
-    assert all(isinstance(row, Item) for row in rows), rows
-    return [(row.url, row.annotation) for row in rows if isinstance(row, Item)]
+    assert all(isinstance(row, ListItem) for row in rows), rows
+    return [(row.url, row.annotation) for row in rows if isinstance(row, ListItem)]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_ground_truth_of_donut_is_its_text() -> None:
     texts = ('{"gt_parse": {"text_sequence": "Haus"}}', '{"gt_parse": {"menu": [{"nm": "Tee"}]}}')
     lines = [json.dumps({"url": A, "ground_truth": text}) for text in texts]
     first, second = opened("a.jsonl", "\n".join(lines)).rows
-    assert first == Item(1, A, "Haus")
+    assert first == ListItem(1, A, "Haus")
     assert isinstance(second, Rejection)
     assert second.code == "invalid_annotation"
 

@@ -40,7 +40,7 @@ from services.common.download.responses import NotModifiedError, Validators
 from services.fetcher.batches.item_repository import ItemRepository, ItemResult
 from services.fetcher.batches.repository import BatchRepository, Cancellations
 from services.fetcher.images import ImageWriter
-from services.fetcher.jobs import Job
+from services.fetcher.jobs import FetchJob
 from services.fetcher.politeness.host import HostState
 from services.fetcher.politeness.scheduler import SlotLimits
 from services.fetcher.sources.spool import NoSpaceError
@@ -48,7 +48,7 @@ from services.fetcher.worker import MOST_POSTPONED, Worker
 from tests.support.hosts import MemoryRepository, make_scheduler
 from tests.support.images import png_header
 
-JOB = Job("b/0000000001", "b", "http://x.test/a.png")
+JOB = FetchJob("b/0000000001", "b", "http://x.test/a.png")
 AGAIN = replace(JOB, fetch_id="c/0000000001", batch_id="c")
 FOUND = Download(png_header(3, 2), 200, "image/png", etag='"1"')
 NOT_MODIFIED = NotModifiedError(304, Validators('"1"'))
@@ -122,7 +122,7 @@ class Items(ItemRepository):
         super().__init__(cast("mongo.Collection", None))
         self.stored: dict[str, BatchItem] = {}
 
-    def _change(self, job: Job, attempts: int, **fields: Any) -> bool:
+    def _change(self, job: FetchJob, attempts: int, **fields: Any) -> bool:
         known = {"_id": job.fetch_id, "batch_id": job.batch_id, "url": job.url}
         before = self.stored.get(job.fetch_id)
         before = before or BatchItem.model_validate(known | {"outcome": "queued"})
@@ -142,11 +142,13 @@ class Items(ItemRepository):
         return found[-1] if found else None
 
     @override
-    async def finish(self, job: Job, result: ItemResult, *, attempts: int = 1) -> bool:
+    async def finish(self, job: FetchJob, result: ItemResult, *, attempts: int = 1) -> bool:
         return self._change(job, attempts, **result.to_fields())
 
     @override
-    async def note_attempt(self, job: Job, *, code: str, detail: str, attempts: int = 1) -> None:
+    async def note_attempt(
+        self, job: FetchJob, *, code: str, detail: str, attempts: int = 1
+    ) -> None:
         self._change(job, attempts, code=code, detail=detail)
 
 
@@ -188,7 +190,7 @@ class Bench:
         )
 
     async def settle(
-        self, job: Job = JOB, headers: Mapping[str, Any] = NO_HEADERS
+        self, job: FetchJob = JOB, headers: Mapping[str, Any] = NO_HEADERS
     ) -> tuple[Outcome, str]:
         """Handle a delivery; return how the consumer settles it."""
         delivery = to_delivery(job.body(), headers, FETCH_QUEUES)
@@ -202,7 +204,7 @@ class Bench:
             disposition = decide_retry(error, delivery, FETCH_QUEUES)
         return disposition.outcome, disposition.code
 
-    def item(self, job: Job = JOB) -> tuple[str, str | None, int]:
+    def item(self, job: FetchJob = JOB) -> tuple[str, str | None, int]:
         """Return outcome, code and attempts of the item of a job."""
         item = self.items.stored[job.fetch_id]
         return item.outcome.value, item.code, item.attempts

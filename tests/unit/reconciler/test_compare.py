@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from services.common.adapters.synthetic_events import sequencer_at
 from services.common.domain.image import ImageDocument
 from services.common.domain.objects import ObjectInfo
-from services.reconciler.compare import MOST_PARTS, Pair, Part, State, judge, pairs
+from services.reconciler.compare import MOST_PARTS, BucketPart, Pair, State, judge, pairs
 from services.reconciler.main import publish
 from services.reconciler.walk import PassReport
 from tests import factories
@@ -79,12 +79,21 @@ async def stream(items: Iterable[T]) -> AsyncIterator[T]:
 @pytest.mark.parametrize(
     ("part", "documents", "most"),
     [
-        *((Part(), 0, 5), (Part(), 501, 5), (Part(), 700, 7), (Part(), 50_000_000, 10_000)),
-        *((Part(3, 24), 99, 0), (Part(3, 24), 700, 7), (Part(3, 24), 2_000_000, 416)),
-        (Part(1, 2), 0, 2),
+        *(
+            (BucketPart(), 0, 5),
+            (BucketPart(), 501, 5),
+            (BucketPart(), 700, 7),
+            (BucketPart(), 50_000_000, 10_000),
+        ),
+        *(
+            (BucketPart(3, 24), 99, 0),
+            (BucketPart(3, 24), 700, 7),
+            (BucketPart(3, 24), 2_000_000, 416),
+        ),
+        (BucketPart(1, 2), 0, 2),
     ],
 )
-def test_share_that_a_pass_may_remove(part: Part, documents: int, most: int) -> None:
+def test_share_that_a_pass_may_remove(part: BucketPart, documents: int, most: int) -> None:
     assert part.most_removals(documents) == most
 
 
@@ -98,7 +107,7 @@ def test_each_key_is_in_one_part(parts: int, prefix: str, rest: str) -> None:
     held = [
         keys
         for number in range(parts)
-        for keys in Part(number, parts).ranges
+        for keys in BucketPart(number, parts).ranges
         if keys.after.encode() < key and (not keys.upto or key <= keys.upto.encode())
     ]
     assert len(held) == (1 if key else 0)

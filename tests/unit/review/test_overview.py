@@ -8,7 +8,7 @@ import pytest
 from services.common.adapters.prometheus import Alert, Series
 from services.common.domain.fetcher_answers import BatchPage, HostStatus
 from services.common.domain.image import ImageDocument
-from services.quality.annotated import Image
+from services.quality.annotated import AnnotatedImage
 from services.quality.tally import Tally
 from services.review.chart import lines
 from services.review.figures import Figures
@@ -131,7 +131,7 @@ def figures(*images: dict[str, Any]) -> Figures:
     counted = Figures(counted_at=NOW)
     for number, image in enumerate(images):
         document = ImageDocument.model_validate(known(f"text {number}", 0.5) | image)
-        counted.add(Image.of([document]))
+        counted.add(AnnotatedImage.of([document]))
     return counted
 
 

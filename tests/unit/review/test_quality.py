@@ -15,11 +15,11 @@ from services.common.domain.accuracy import character_errors, confusions
 from services.common.domain.annotations import collapse
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import Limits
-from services.quality.annotated import Image
+from services.quality.annotated import AnnotatedImage
 from services.review.chart import dots
 from services.review.figures import Figures
 from services.review.gallery import Filters
-from services.review.quality import Quality, choices
+from services.review.quality import QualityCounter, choices
 from tests.support.review import NOW, known
 from tests.support.waiting import eventually
 
@@ -37,7 +37,7 @@ class Images:
 
 
 async def test_document_out_of_shape_does_not_end_the_page() -> None:
-    quality = Quality(ImageRepository(cast("Collection", Images())), refresh_seconds=0)
+    quality = QualityCounter(ImageRepository(cast("Collection", Images())), refresh_seconds=0)
     stop = asyncio.Event()
     counting = asyncio.create_task(quality.run(stop))
 
@@ -50,12 +50,14 @@ async def test_document_out_of_shape_does_not_end_the_page() -> None:
     assert quality.figures is not None
 
 
-def image(text: str | None, read: str, score: float = 0.95, **changes: Any) -> Image:
+def image(text: str | None, read: str, score: float = 0.95, **changes: Any) -> AnnotatedImage:
     note = text and {"text": text, "quality": "ok", "by": "ada", "at": NOW, "how": "corrected"}
-    return Image.of([ImageDocument.model_validate(known(read, score, annotation=note, **changes))])
+    return AnnotatedImage.of(
+        [ImageDocument.model_validate(known(read, score, annotation=note, **changes))]
+    )
 
 
-def figures(*images: Image) -> Figures:
+def figures(*images: AnnotatedImage) -> Figures:
     found = Figures(counted_at=NOW)
     for each in images:
         found.add(each)

@@ -10,7 +10,7 @@ from services.common.domain.page import Line, Quad
 from services.common.domain.page_request import Cut
 from services.segmenter import merging
 from services.segmenter.cutting_again import cut_again
-from services.segmenter.detection import Found
+from services.segmenter.detection import DetectedLine
 from services.segmenter.merging import Merged, Place, merge, to_run
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
@@ -25,7 +25,7 @@ def quad(top: int, *, left: int = 100, width: int = 800, height: int = 40) -> Qu
 def segmented(
     *quads: Quad, before: tuple[Line, ...] = (), judged: tuple[str, ...] = (), run: str = "r1"
 ) -> Merged:
-    found = [Found(each, 0.9) for each in quads]
+    found = [DetectedLine(each, 0.9) for each in quads]
     return merge(before, found, PLACE, run=run, judged=judged)
 
 

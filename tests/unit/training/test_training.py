@@ -37,7 +37,7 @@ from services.training.batches import epoch_batches, pictures  # noqa: E402
 from services.training.checkpoint import CheckpointFile  # noqa: E402
 from services.training.course import Course, Epoch  # noqa: E402
 from services.training.learnt import LEARNT, Learnt, learnt_by  # noqa: E402
-from services.training.lines import Line, _held_out, read_export, read_held_out  # noqa: E402
+from services.training.lines import TrainingLine, _held_out, read_export, read_held_out  # noqa: E402
 from services.training.trainee import open_base  # noqa: E402
 from services.training.training import FineTuning, Plan, rate  # noqa: E402
 
@@ -238,9 +238,11 @@ def test_source_without_annotations_is_not_held_out(name: str) -> None:
     assert len(train) == 150
 
 
-def line_of(text: str, group: str) -> Line:
+def line_of(text: str, group: str) -> TrainingLine:
     """Return a line without a picture."""
-    return Line(b"", text, is_annotated=True, name=text, group=group, licence=None, width=48)
+    return TrainingLine(
+        b"", text, is_annotated=True, name=text, group=group, licence=None, width=48
+    )
 
 
 def test_what_is_held_out_anywhere_is_not_rehearsed(tmp_path: Path, models: Path) -> None:

@@ -13,7 +13,12 @@ from services.common.domain.tables.columns import (
     find_columns,
     missing,
 )
-from services.common.domain.tables.lines import MAX_LINE_LENGTH, Line, detect_encoding, open_lines
+from services.common.domain.tables.lines import (
+    MAX_LINE_LENGTH,
+    FileLine,
+    detect_encoding,
+    open_lines,
+)
 from services.common.domain.tables.records import Damaged
 from services.common.domain.tables.report import Report, TableRow
 
@@ -105,7 +110,7 @@ class _Members:
         return find_columns(names, wanted)
 
 
-def _from_line(line: Line, members: _Members) -> TableRow | Damaged:
+def _from_line(line: FileLine, members: _Members) -> TableRow | Damaged:
     if not line.is_whole:
         detail = f"more than {MAX_LINE_LENGTH} characters"
         return Damaged(line.number, line.text, "line_too_long", detail)

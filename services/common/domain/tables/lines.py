@@ -37,7 +37,7 @@ class UnknownEncodingError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FileLine:
     """One line, with its end."""
 
     number: int
@@ -76,10 +76,12 @@ def detect_encoding(file: IO[bytes], declared: str | None = None) -> str:
     return _LEGACY if _decodes(file, _LEGACY) else _LAST_RESORT
 
 
-def open_lines(file: IO[bytes], encoding: str, *, only_line_feeds: bool = False) -> Iterator[Line]:
+def open_lines(
+    file: IO[bytes], encoding: str, *, only_line_feeds: bool = False
+) -> Iterator[FileLine]:
     """Yield the lines of a file, too long ones truncated.
 
-    Invalid bytes stay in the text, see ``Line.undecodable``.
+    Invalid bytes stay in the text, see ``FileLine.undecodable``.
 
     Args:
         file: Stays open.
@@ -98,7 +100,7 @@ def open_lines(file: IO[bytes], encoding: str, *, only_line_feeds: bool = False)
         text.detach()
 
 
-def _bounded(text: IO[str], *, replaced: str | None) -> Iterator[Line]:
+def _bounded(text: IO[str], *, replaced: str | None) -> Iterator[FileLine]:
     """Yield lines; ``replaced`` is the decoder's substitute for invalid bytes."""
     number = 0
     while line := text.readline(MAX_LINE_LENGTH):
@@ -106,7 +108,7 @@ def _bounded(text: IO[str], *, replaced: str | None) -> Iterator[Line]:
         is_whole = _ends(line)
         if replaced is not None and replaced in line:
             line = line.replace(replaced, _LOST_BYTE)
-        yield Line(number, line, is_whole)
+        yield FileLine(number, line, is_whole)
         while not is_whole:
             is_whole = _ends(text.readline(MAX_LINE_LENGTH))
 

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from services.common.domain.tables.lines import MAX_LINE_LENGTH, Line
+from services.common.domain.tables.lines import MAX_LINE_LENGTH, FileLine
 
 MARK = "\ufeff"
 """Byte order mark; also within concatenated files."""
@@ -49,10 +49,10 @@ class _Feeder:
     length of a record is limited, as a table of unclosed quotes would take quadratic time.
     """
 
-    def __init__(self, lines: Iterable[Line]) -> None:
+    def __init__(self, lines: Iterable[FileLine]) -> None:
         self._lines = iter(lines)
-        self._given_back: deque[Line] = deque()
-        self.taken: list[Line] = []
+        self._given_back: deque[FileLine] = deque()
+        self.taken: list[FileLine] = []
         self._taken_length = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -76,12 +76,12 @@ class _Feeder:
         self.taken.clear()
         self._taken_length = 0
 
-    def give_back(self, lines: Sequence[Line]) -> None:
+    def give_back(self, lines: Sequence[FileLine]) -> None:
         self._given_back.extendleft(reversed(lines))
 
 
 def read_records(
-    lines: Iterable[Line], separator: str, *, is_quoted: bool
+    lines: Iterable[FileLine], separator: str, *, is_quoted: bool
 ) -> Iterator[Record | Damaged]:
     """Yield the records of CSV (RFC 4180), with or without quoting."""
     feeder = _Feeder(lines)
@@ -109,7 +109,7 @@ def read_records(
                 yield Record(feeder.taken[0].number, cells, _raw(feeder.taken, is_quoted=is_quoted))
 
 
-def read_lines(lines: Iterable[Line]) -> Iterator[Record | Damaged]:
+def read_lines(lines: Iterable[FileLine]) -> Iterator[Record | Damaged]:
     """Yield each non-blank line as a record of one cell."""
     for line in lines:
         text = line.text.removeprefix(MARK).strip()
@@ -121,19 +121,19 @@ def read_lines(lines: Iterable[Line]) -> Iterator[Record | Damaged]:
             yield Record(line.number, [text], text)
 
 
-def _raw(taken: Sequence[Line], *, is_quoted: bool) -> str | None:
+def _raw(taken: Sequence[FileLine], *, is_quoted: bool) -> str | None:
     if len(taken) != 1 or (is_quoted and '"' in taken[0].text):
         return None
     return taken[0].text.rstrip("\r\n")
 
 
-def _damaged(line: Line, detail: str) -> Damaged:
+def _damaged(line: FileLine, detail: str) -> Damaged:
     if line.is_whole:
         return Damaged(line.number, line.text, "malformed_row", f"not valid CSV: {detail}")
     detail = f"more than {MAX_LINE_LENGTH} characters"
     return Damaged(line.number, line.text, "line_too_long", detail)
 
 
-def _undecodable(number: int, line: Line) -> Damaged:
+def _undecodable(number: int, line: FileLine) -> Damaged:
     detail = f"byte {line.undecodable} is not valid in the file's encoding"
     return Damaged(number, line.text, "undecodable_row", detail)

@@ -17,7 +17,7 @@ from services.common.domain.tables.dialect import (
     Hints,
     find_dialect,
 )
-from services.common.domain.tables.lines import Line, detect_encoding, open_lines
+from services.common.domain.tables.lines import FileLine, detect_encoding, open_lines
 from services.common.domain.tables.records import Damaged, Record, read_lines, read_records
 from services.common.domain.tables.report import Note, Report, TableRow
 
@@ -69,21 +69,21 @@ def read_table(source: TableSource, wanted: Wanted, report: Report) -> Iterator[
             yield row
 
 
-def _sample(lines: Iterator[Line]) -> list[Line]:
+def _sample(lines: Iterator[FileLine]) -> list[FileLine]:
     return list(islice((line for line in lines if line.text.strip("\ufeff \t\r\n\0")), SAMPLE_ROWS))
 
 
-def _first_line(sample: list[Line], dialect: Dialect) -> int:
+def _first_line(sample: list[FileLine], dialect: Dialect) -> int:
     if dialect.first_row < len(sample):
         return sample[dialect.first_row].number
     return sample[-1].number + 1
 
 
-def _from(lines: Iterator[Line], number: int) -> Iterator[Line]:
+def _from(lines: Iterator[FileLine], number: int) -> Iterator[FileLine]:
     return (line for line in lines if line.number >= number)
 
 
-def _records(lines: Iterator[Line], dialect: Dialect) -> Iterator[Record | Damaged]:
+def _records(lines: Iterator[FileLine], dialect: Dialect) -> Iterator[Record | Damaged]:
     if dialect.separator is None:
         return read_lines(lines)
     return read_records(lines, dialect.separator, is_quoted=dialect.is_quoted)

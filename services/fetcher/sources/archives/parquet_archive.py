@@ -9,7 +9,7 @@ from services.common.domain.sizes import MAX_IMAGE_BYTES
 from services.fetcher.sources.addresses import member_url
 from services.fetcher.sources.archives.members import ArchiveLimits, check_size, is_safe, too_many
 from services.fetcher.sources.lists.parquet_images import ImageRow
-from services.fetcher.sources.lists.rows import Item, Row, reject
+from services.fetcher.sources.lists.rows import ListItem, Row, reject
 from services.fetcher.sources.spool import Spool
 
 _WHY = {
@@ -53,7 +53,7 @@ def pack_images(
         size += len(piece)
         check_size(size, packed_bytes, limits)
         spool.write(archive, piece)
-        yield Item(row.line, member_url(address, name), row.annotation, row.details)
+        yield ListItem(row.line, member_url(address, name), row.annotation, row.details)
     spool.write(archive, END)
     spool.flush(archive)
 

@@ -11,7 +11,7 @@ from services.common.domain.tables.columns import ReadingOptions, find_columns, 
 from services.common.domain.tables.dialect import COMPLETE, NoHeaderError, split
 from services.common.domain.tables.json_rows import read_items, read_json_lines
 from services.common.domain.tables.lines import (
-    Line,
+    FileLine,
     UnknownEncodingError,
     detect_encoding,
     open_lines,
@@ -138,7 +138,7 @@ def _text_rows(
         yield from read_table(source, options.wanted(WANTED), report)
 
 
-def _read_text(lines: Iterable[Line], report: Report) -> Iterator[TableRow | Damaged]:
+def _read_text(lines: Iterable[FileLine], report: Report) -> Iterator[TableRow | Damaged]:
     """Yield each line of a URL and optionally a text; skip blank lines and ``#`` comments."""
     for record in read_lines(lines):
         if isinstance(record, Damaged):

@@ -28,7 +28,7 @@ from services.fetcher.sources.lists.parquet_reader import (
     refusing,
     without_unsaid,
 )
-from services.fetcher.sources.lists.rows import WANTED, Item, check_annotation
+from services.fetcher.sources.lists.rows import WANTED, ListItem, check_annotation
 
 BATCH_ROWS = 16
 MAX_NAME_LENGTH = 1000
@@ -95,7 +95,7 @@ def image_rows(
         details = replace(details, is_page=True) if pages else details
         checked, details = report.checked(number, text, details)
         row = check_annotation(number, name, checked)
-        if code or not isinstance(row, Item):
+        if code or not isinstance(row, ListItem):
             report.damaged += 1
             yield ImageRow(number, name, b"", code=code or "invalid_annotation")
         else:

@@ -15,7 +15,7 @@ from services.common.domain.tables.list_format import ListFormat
 from services.common.domain.tables.report import Note, Report
 from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits, in_pieces
 from services.fetcher.sources.lists.formats import OpenList, open_list
-from services.fetcher.sources.lists.rows import Item, MalformedListError, Rejection, Row
+from services.fetcher.sources.lists.rows import ListItem, MalformedListError, Rejection, Row
 
 LIMITS = ChildLimits(memory_bytes=256 * MEBIBYTE, cpu_seconds=600)
 JSON_LIMITS = ChildLimits(memory_bytes=512 * MEBIBYTE, cpu_seconds=120)
@@ -90,11 +90,11 @@ def rows_in_child(file: IO[bytes], list_format: str, options: dict[str, Any]) ->
 
 
 def _length(row: Row) -> int:
-    return row.length if isinstance(row, Item) else len(row.value) + len(row.detail)
+    return row.length if isinstance(row, ListItem) else len(row.value) + len(row.detail)
 
 
 def _packed(row: Row) -> tuple[Any, ...]:
-    if isinstance(row, Item):
+    if isinstance(row, ListItem):
         return row.packed
     return row.line, row.value, row.code, row.detail
 
@@ -103,7 +103,7 @@ def unpacked(fields: list[Any]) -> Row:
     """Decode a row of a child."""
     line, value, third, last = fields
     if isinstance(last, dict):
-        return Item.unpacked((line, value, third, last))
+        return ListItem.unpacked((line, value, third, last))
     return Rejection(line, value, third, last)
 
 

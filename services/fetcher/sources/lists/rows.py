@@ -34,7 +34,7 @@ SHOWN_VALUE_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ListItem:
     """An image to download."""
 
     line: int
@@ -74,7 +74,7 @@ class Rejection:
     detail: str
 
 
-Row = Item | Rejection
+Row = ListItem | Rejection
 
 
 class MalformedListError(PermanentError):
@@ -115,7 +115,7 @@ def check_annotation(line: int, url: str, annotation: object, details: Details =
         text = normalise(annotation) if isinstance(annotation, str) else ""
     except UnacceptableAnnotationError as error:
         return reject(line, annotation, error.code, f"invalid annotation: {error}")
-    return Item(line, url, text or None, details)
+    return ListItem(line, url, text or None, details)
 
 
 def _problem(annotation: object) -> str:

@@ -31,10 +31,10 @@ from services.common.domain.tables.list_format import ListFormat
 from services.datasets import copies
 from services.datasets.formats.writing import FACTS
 from services.datasets.manifest import Record
-from services.fetcher.jobs import Job, parse_job
+from services.fetcher.jobs import FetchJob, parse_job
 from services.fetcher.progress import FAILED_COLUMNS
 from services.fetcher.sources.lists.formats import OpenList, open_list
-from services.fetcher.sources.lists.rows import Item, MalformedListError
+from services.fetcher.sources.lists.rows import ListItem, MalformedListError
 from tests.unit.fetcher.test_lists_parquet import written
 
 A = "https://x.test/a.png"
@@ -56,7 +56,7 @@ def opened(content: str, kind: ListFormat, **options: Any) -> OpenList:
 
 
 def details_of(found: OpenList) -> list[Details]:
-    return [row.details for row in found.rows if isinstance(row, Item)]
+    return [row.details for row in found.rows if isinstance(row, ListItem)]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_any_details_survive_objects_jobs_and_mongodb(
         kept = replace(details, name=None, collection=None, is_page=None)
         assert from_metadata(headers) == Provenance(kind="archive", details=kept, by="ada é")
     assert sum(len(name) + len(value) for name, value in headers.items()) < 2048
-    job = Job("b1/1", "b1", A, details=details)
+    job = FetchJob("b1/1", "b1", A, details=details)
     assert parse_job(job.body()) == job
     assert BSON.encode(details.to_fields()).decode() == details.to_fields()
 

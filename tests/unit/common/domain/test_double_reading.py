@@ -15,7 +15,7 @@ from services.common.domain.page import Line
 from services.common.domain.records import Annotation, Confirmation
 from services.datasets.copies import decide
 from services.quality.agreement import Agreements
-from services.quality.annotated import Image
+from services.quality.annotated import AnnotatedImage
 from services.quality.suspects import Norms, Reason
 from services.review.leases import Leases
 from services.review.page_views import LineView
@@ -167,9 +167,9 @@ def test_undecided_copy_leaves_equal_bytes_out_until_one_is_decided() -> None:
         return decide(copies, only_annotated=True, min_agreement=1)
 
     assert outcome(alone, different) is Exclusion.ANNOTATORS_DIFFER
-    assert Image.of([alone, different]).reference is None
+    assert AnnotatedImage.of([alone, different]).reference is None
     assert outcome(different, decided)[1].text == "l'étè"
-    assert Image.of([different, decided]).reference == "l'étè"
+    assert AnnotatedImage.of([different, decided]).reference == "l'étè"
 
 
 def test_queue_asks_for_read_images_alone() -> None:
