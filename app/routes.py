@@ -17,9 +17,9 @@ from app.service import OcrService
 from app.settings import OcrSettings
 from app.uploads import (
     MAX_FILES,
+    BodyLimits,
     HeldBytes,
     Hold,
-    Limits,
     LingeringClose,
     media_type,
     receive_form,
@@ -88,8 +88,8 @@ def _prediction_router(
 ) -> APIRouter:
     router = APIRouter(tags=["prediction"])
     held = HeldBytes(settings.max_held_bytes)
-    one = Limits(settings.max_image_bytes, settings.upload_timeout_seconds)
-    many = Limits(settings.max_batch_bytes, settings.upload_timeout_seconds, MAX_FILES)
+    one = BodyLimits(settings.max_image_bytes, settings.upload_timeout_seconds)
+    many = BodyLimits(settings.max_batch_bytes, settings.upload_timeout_seconds, MAX_FILES)
 
     @contextmanager
     def admitted() -> Iterator[Hold]:

@@ -64,7 +64,7 @@ class HeldBytes:
 
 
 @dataclass(frozen=True)
-class Limits:
+class BodyLimits:
     """Limits of the body of one request."""
 
     max_bytes: int
@@ -83,7 +83,9 @@ class ReceivedForm:
     fields: dict[str, str]
 
 
-async def receive_form(request: Request, field: str, limits: Limits, hold: Hold) -> ReceivedForm:
+async def receive_form(
+    request: Request, field: str, limits: BodyLimits, hold: Hold
+) -> ReceivedForm:
     """Return the files in a form's field, and its other fields.
 
     Args:
@@ -113,7 +115,7 @@ async def receive_form(request: Request, field: str, limits: Limits, hold: Hold)
         await form.close()
 
 
-async def receive_url(request: Request, limits: Limits, hold: Hold) -> UrlRequest:
+async def receive_url(request: Request, limits: BodyLimits, hold: Hold) -> UrlRequest:
     """Parse a JSON body.
 
     Raises:
@@ -143,7 +145,7 @@ def check_size(content: bytes, max_bytes: int) -> None:
 
 
 @asynccontextmanager
-async def _deadline(limits: Limits) -> AsyncIterator[None]:
+async def _deadline(limits: BodyLimits) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(limits.timeout_seconds):
             yield
@@ -154,7 +156,7 @@ async def _deadline(limits: Limits) -> AsyncIterator[None]:
         raise UploadTooSlowError(f"the request took more than {limit} to arrive") from error
 
 
-async def _to_form(form: FormData, field: str, limits: Limits) -> ReceivedForm:
+async def _to_form(form: FormData, field: str, limits: BodyLimits) -> ReceivedForm:
     values = form.getlist(field)
     if not values:
         raise InvalidRequestError(f"the form's field {field!r} is missing")

@@ -45,7 +45,7 @@ _Path = tuple[float, float, float, float]
 probabilities of the characters before the last one, and that one's."""
 
 
-class Language:
+class LanguageModel:
     """A model of characters by those before them (Witten and Bell, IEEE Trans. Inf. Theory 1991).
 
     Args:
@@ -103,17 +103,17 @@ def count(texts: Iterable[str]) -> Counts:
     return {context: after for context, after in kept.items() if after}
 
 
-def write_language(folder: Path, language: Language) -> None:
+def write_language(folder: Path, language: LanguageModel) -> None:
     """Write it into the folder of a model."""
     (folder / LANGUAGE_FILE).write_bytes(to_bytes(language))
 
 
-def to_bytes(language: Language) -> bytes:
+def to_bytes(language: LanguageModel) -> bytes:
     """Return the content of its file."""
     return json.dumps(language.counts, ensure_ascii=False, sort_keys=True).encode()
 
 
-def parse_language(contents: Mapping[str, bytes], *, folder: Path) -> Language | None:
+def parse_language(contents: Mapping[str, bytes], *, folder: Path) -> LanguageModel | None:
     """Return the language of a model's files that have been read from a folder, if it has one.
 
     Raises:
@@ -133,7 +133,7 @@ def parse_language(contents: Mapping[str, bytes], *, folder: Path) -> Language |
             raise damaged(path, f"the entry {context[:_CONTEXT]!r} is none of characters")
         if not all(len(each) == 1 and _is_count(number) for each, number in after.items()):
             raise damaged(path, f"the entry {context!r} has other than counts of characters")
-    return Language(counts)
+    return LanguageModel(counts)
 
 
 def _is_count(number: object) -> bool:
@@ -141,7 +141,7 @@ def _is_count(number: object) -> bool:
 
 
 def search(
-    probabilities: Probabilities, characters: Sequence[str], language: Language
+    probabilities: Probabilities, characters: Sequence[str], language: LanguageModel
 ) -> EngineReading:
     """Decode by prefix beam search (Hannun et al., arXiv:1408.2873).
 
@@ -175,7 +175,7 @@ def search(
 
 
 def _go_on(
-    beam: Mapping[str, _Path], blank: float, likely: Mapping[str, float], language: Language
+    beam: Mapping[str, _Path], blank: float, likely: Mapping[str, float], language: LanguageModel
 ) -> dict[str, _Path]:
     """Follow each text by a step: as it is, or with one more character; keep the best ones."""
     if not likely:

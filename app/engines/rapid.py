@@ -14,7 +14,7 @@ import structlog
 from numpy.typing import NDArray
 
 from app.engines.base import Engine, EngineReading
-from app.engines.language import Language, parse_language, search
+from app.engines.language import LanguageModel, parse_language, search
 from app.engines.lines import MIN_MODEL_WIDTH, to_batch, to_reading
 from app.engines.loading import with_known_calibration
 from app.engines.models_folder import (
@@ -60,7 +60,7 @@ class RapidEngine:
         characters: NDArray[np.str_],
         *,
         model_version: str,
-        language: Language | None = None,
+        language: LanguageModel | None = None,
     ) -> None:
         self._runtime = runtime
         self._characters = characters

@@ -41,7 +41,7 @@ LEARNT_PART = "train"
 
 
 @dataclass
-class Evaluated:
+class EvaluatedModel:
     """A model with its samples and the number of unread images."""
 
     name: str
@@ -53,7 +53,7 @@ class Evaluated:
 class Evaluation:
     """Models on the same images, which all have read and none was trained on."""
 
-    models: list[Evaluated]
+    models: list[EvaluatedModel]
     left_out: int = 0
     """Images that were left out, as a model was trained on them."""
     chosen: int = 0
@@ -171,7 +171,7 @@ async def _collect(
     part: str | None,
 ) -> Evaluation:
     """Group samples by model, of images that all models have read and none was trained on."""
-    found = Evaluation([Evaluated(reader.name, [], 0) for reader in readers])
+    found = Evaluation([EvaluatedModel(reader.name, [], 0) for reader in readers])
     with progress_bar(console) as bar:
         task = bar.add_task("reading", total=None, words="")
         async for samples in annotated:

@@ -22,7 +22,7 @@ from services.common.runtime.settings import S3Settings
 from services.datasets.export import Progress, Sources, export_again
 from services.datasets.export import export as write_export
 from services.datasets.grouping import GROUP
-from services.datasets.manifest import Format, Manifest, Query
+from services.datasets.manifest import ExportQuery, Format, Manifest
 from services.datasets.push import parse_target, push
 
 LAYOUTS = (
@@ -79,7 +79,7 @@ async def export(
     async def write(sources: Sources, progress: Progress) -> Manifest:
         if from_manifest is not None:
             return await export_again(from_manifest, layout, sources, out, progress)
-        query = Query(
+        query = ExportQuery(
             format=_required(layout),
             bucket=settings.bucket,
             **dict(limits),

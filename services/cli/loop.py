@@ -29,7 +29,7 @@ from services.cli.promote import promotions_document
 from services.cli.settings import with_error_file
 from services.common.domain.image_filter import ImageFilter, Limits
 from services.common.domain.records import Quality, first_problem
-from services.common.domain.trained_models import LOOP, Decision, Loop, Round
+from services.common.domain.trained_models import LOOP, Loop, PromotionDecision, Round
 from services.training.checkpoint import CheckpointFile, TrainingAtWorkError, checkpoint_path
 
 LOCK = ".loop.lock"
@@ -89,7 +89,7 @@ async def loop(
     return ExitStatus.OK if decision else ExitStatus.INCOMPLETE
 
 
-def _decision(model: Path) -> Decision | None:
+def _decision(model: Path) -> PromotionDecision | None:
     """Return the last decision about a model.
 
     Raises:

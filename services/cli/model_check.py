@@ -17,13 +17,13 @@ from services.cli.options import tabular
 from services.cli.output import Output, Table, cell, warned
 from services.common.domain.errors import PermanentError
 from services.common.domain.texts import number_of
-from services.common.domain.trained_models import EMBEDDED, ComparedRates, Decision
+from services.common.domain.trained_models import EMBEDDED, ComparedRates, PromotionDecision
 
 Name = Annotated[str, typer.Argument(help=f"In the folder of models, or {EMBEDDED}.")]
 
 
 @dataclass(frozen=True)
-class Known:
+class ServableModel:
     """A model that the default engine can serve."""
 
     name: str
@@ -86,24 +86,24 @@ async def check(
     return ExitStatus.INCOMPLETE if decision.problems else ExitStatus.OK
 
 
-def find_known(name: str) -> Known:
+def find_known(name: str) -> ServableModel:
     """Return a model by its name.
 
     Raises:
         CommandError: It is not there, or its record is damaged.
     """
     if name == EMBEDDED:
-        return Known(name, "", None)
+        return ServableModel(name, "", None)
     try:
         model = trained_model(name, ModelsSettings().models)
-        return Known(model.name, model.content_hash, read_record(model.folder))
+        return ServableModel(model.name, model.content_hash, read_record(model.folder))
     except (FileNotFoundError, ValueError) as error:
         raise CommandError(
             str(error), status=ExitStatus.REFUSED, hint="docreco models list shows all."
         ) from error
 
 
-def _decide(name: str, exports: list[Path]) -> Decision:
+def _decide(name: str, exports: list[Path]) -> PromotionDecision:
     # Only here: they take a second to load
     from app.engines.rapid import load, load_model  # noqa: PLC0415
     from services.training.gate import HeldOut, decide  # noqa: PLC0415
@@ -123,7 +123,7 @@ def _decide(name: str, exports: list[Path]) -> Decision:
         raise CommandError(str(error), status=status_of(error)) from error
 
 
-def _keep(name: str, decision: Decision) -> None:
+def _keep(name: str, decision: PromotionDecision) -> None:
     """Store a decision in the record of its model.
 
     Raises:
@@ -155,7 +155,7 @@ def served_by(model_version: str) -> str:
     return model_version.partition("+")[0]
 
 
-def _verdict(decision: Decision) -> list[str]:
+def _verdict(decision: PromotionDecision) -> list[str]:
     """Return the decision in words, the last ones whether the model may be promoted."""
     left_out = f"{number_of(decision.left_out, 'line')} left out: a model was trained on them, or "
     left_out += "chosen by them."
@@ -179,7 +179,7 @@ def _parts(title: str, kind: str, parts: Mapping[str, ComparedRates]) -> Table:
     return Table(title, (kind, "lines", "CER of the model in service", "CER"), rows)
 
 
-def _metrics(models: list[Known]) -> Any:
+def _metrics(models: list[ServableModel]) -> Any:
     rows = [
         [
             *(cell(model.name), cell(split), cell(change.after.images)),

@@ -32,7 +32,7 @@ COUNTS = ("lines", "found")
 
 
 @dataclass
-class Evaluated:
+class EvaluatedDetector:
     """Counts of pages, by their ids, and of what could not be read, by code."""
 
     detector: str
@@ -81,11 +81,11 @@ class Evaluator:
         self._engine = engine
         self._settings = SegmenterSettings()
 
-    async def evaluate(self, pages: Sequence[PageDocument], console: Console) -> Evaluated:
+    async def evaluate(self, pages: Sequence[PageDocument], console: Console) -> EvaluatedDetector:
         """Return the counts of each page."""
         side = self._settings.longest_side
         detector = await asyncio.to_thread(load_detector, longest_side=side)
-        evaluated = Evaluated(f"{detector.name} {detector.version}")
+        evaluated = EvaluatedDetector(f"{detector.name} {detector.version}")
         with progress_bar(console) as bar:
             task = bar.add_task("pages", total=len(pages), words="")
             for page in pages:

@@ -20,7 +20,7 @@ app = typer.Typer(
 )
 
 
-class WorkQueue(StrEnum):
+class ParkingQueue(StrEnum):
     """Parking queue."""
 
     OCR = "ocr"
@@ -29,13 +29,13 @@ class WorkQueue(StrEnum):
 
 
 QUEUES = {
-    WorkQueue.OCR: OCR_QUEUES,
-    WorkQueue.PAGES: PAGE_QUEUES,
-    WorkQueue.FETCH: FETCH_QUEUES,
+    ParkingQueue.OCR: OCR_QUEUES,
+    ParkingQueue.PAGES: PAGE_QUEUES,
+    ParkingQueue.FETCH: FETCH_QUEUES,
 }
 
 Queue = Annotated[
-    WorkQueue, typer.Option(help="Parked images (ocr), pages (pages) or downloads (fetch).")
+    ParkingQueue, typer.Option(help="Parked images (ocr), pages (pages) or downloads (fetch).")
 ]
 Codes = Annotated[list[str] | None, typer.Option("--code", help="Only this code; may be repeated.")]
 Reason = Annotated[str | None, typer.Option(help="Only reasons that contain this text.")]
@@ -49,7 +49,7 @@ Ids = Annotated[
 @tabular
 async def list_parked(
     *,
-    queue: Queue = WorkQueue.OCR,
+    queue: Queue = ParkingQueue.OCR,
     code: Codes = None,
     reason: Reason = None,
     limit: Limit = 100,
@@ -67,7 +67,7 @@ async def list_parked(
 async def show(
     message_id: Annotated[str, typer.Argument(metavar="ID", help="Id as shown by list.")],
     *,
-    queue: Queue = WorkQueue.OCR,
+    queue: Queue = ParkingQueue.OCR,
     output: Output,
 ) -> None:
     """Show headers and body of one parked message."""
@@ -88,7 +88,7 @@ async def show(
 async def replay(
     ids: Ids = None,
     *,
-    queue: Queue = WorkQueue.OCR,
+    queue: Queue = ParkingQueue.OCR,
     code: Codes = None,
     reason: Reason = None,
     limit: Limit = 1_000_000,
@@ -105,7 +105,7 @@ async def replay(
 async def drop(
     ids: Ids = None,
     *,
-    queue: Queue = WorkQueue.OCR,
+    queue: Queue = ParkingQueue.OCR,
     code: Codes = None,
     reason: Reason = None,
     limit: Limit = 1_000_000,

@@ -11,7 +11,7 @@ from app.engines.models_folder import PromotionError, change_promotions, read_pr
 from app.engines.settings import ModelsSettings
 from app.engines.weights import UnexpectedModelError
 from services.cli.errors import CommandError, ExitStatus, status_of
-from services.cli.model_check import Known, Name, find_known, served_by
+from services.cli.model_check import Name, ServableModel, find_known, served_by
 from services.cli.options import textual
 from services.cli.output import Output, cell, warned
 from services.common.domain.trained_models import EMBEDDED, Act, Promotion, in_service
@@ -125,7 +125,7 @@ def promotions_document() -> dict[str, Any]:
     }
 
 
-def _objection(model: Known, now: Promotion | None) -> str:
+def _objection(model: ServableModel, now: Promotion | None) -> str:
     """Return why a model may not replace the one in service; empty where it may."""
     if model.name == EMBEDDED:
         return ""

@@ -89,12 +89,12 @@ def _load_training() -> "tuple[Callable[..., Learned], Callable[..., Any], Calla
     try:
         from services.cli.train_page import training_page  # noqa: PLC0415
         from services.training.learning import learn  # noqa: PLC0415
-        from services.training.training import Plan  # noqa: PLC0415
+        from services.training.training import TrainingPlan  # noqa: PLC0415
     except ImportError as error:
         raise CommandError(
             f"{error.name} is not installed", status=ExitStatus.UNAVAILABLE, hint=f"Run {EXTRA}."
         ) from error
-    return learn, Plan, training_page
+    return learn, TrainingPlan, training_page
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from services.common.adapters.image_repository import to_query
 from services.common.domain.records import UNKNOWN_HOW, How
 from services.datasets.grouping import IMAGE
-from services.datasets.manifest import Format, Manifest, Query
-from services.datasets.plan import UNKNOWN_LICENCE, Plan
+from services.datasets.manifest import ExportQuery, Format, Manifest
+from services.datasets.plan import UNKNOWN_LICENCE, ExportPlan
 from services.datasets.selection import filter_of
 
 SHOWN_HOSTS = 50
@@ -37,7 +37,7 @@ _PATTERNS = {Format.HF: "{}/**", Format.PARQUET: "data/{}-*.parquet"}
 """Files of each split for Hugging Face datasets."""
 
 
-def data_card(manifest: Manifest, plan: Plan) -> str:
+def data_card(manifest: Manifest, plan: ExportPlan) -> str:
     """Return ``README.md``, with untrusted text as code, never as markup."""
     environment = Environment(
         loader=PackageLoader("services.datasets"),
@@ -99,7 +99,7 @@ def as_yaml(text: str) -> str:
     return json.dumps("".join(filter(str.isprintable, text)), ensure_ascii=False)
 
 
-def _rule(query: Query) -> str:
+def _rule(query: ExportQuery) -> str:
     """Return how the split of an image is decided, in words."""
     given = "by the split that its source gives, or else " if query.use_split else ""
     name = as_code(query.group_by)
@@ -107,7 +107,7 @@ def _rule(query: Query) -> str:
     return f"The split of an image is decided {given}by a hash of its {of}."
 
 
-def _why_split(query: Query) -> str:
+def _why_split(query: ExportQuery) -> str:
     """Return why groups may be in more than one split."""
     if query.use_split:
         return "the split that the sources give puts them there"

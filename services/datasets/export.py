@@ -29,16 +29,16 @@ from services.datasets.formats.writing import Writer
 from services.datasets.manifest import (
     FILE,
     RECORDS_FILE,
+    ExportQuery,
     Format,
     Manifest,
-    Query,
-    Record,
+    ManifestRecord,
     pages,
     read_manifest,
     read_records,
 )
 from services.datasets.objects import Loss, read_ahead
-from services.datasets.plan import EXPORTED, PAGE, Plan
+from services.datasets.plan import EXPORTED, PAGE, ExportPlan
 from services.datasets.selection import select
 
 _FILE_WRITERS: dict[Format, Callable[[Folder], Writer]] = {
@@ -66,14 +66,14 @@ class Sources:
     """Images of whole pages."""
 
 
-async def export(query: Query, sources: Sources, out: Path, progress: Progress) -> Manifest:
+async def export(query: ExportQuery, sources: Sources, out: Path, progress: Progress) -> Manifest:
     """Write the result of a query into a folder, atomically.
 
     Raises:
         FolderInUseError: The folder holds something else, or another export is writing it.
         OSError: The disk is full.
     """
-    with replacing(out) as staging, Plan.open(staging / ".plan") as plan:
+    with replacing(out) as staging, ExportPlan.open(staging / ".plan") as plan:
         excluded = await select(sources.images, query, plan)
         # whole seconds, as MongoDB and JSON differ in milliseconds
         now = datetime.now(tz=UTC).replace(microsecond=0)
@@ -100,7 +100,7 @@ async def export_again(
     if layout is not None:
         query = begun.query.model_copy(update={"format": layout})
         begun = begun.model_copy(update={"query": query})
-    with replacing(out) as staging, Plan.open(staging / ".plan") as plan:
+    with replacing(out) as staging, ExportPlan.open(staging / ".plan") as plan:
         for page in pages(read_records(manifest_file.parent), PAGE):
             plan.add(each for each in page if each.page or not begun.query.format.is_of_pages)
         with Folder(staging) as folder:
@@ -121,7 +121,7 @@ def _open_writer(layout: Format, folder: Folder, at: datetime) -> Writer:
 
 
 async def _write(
-    plan: Plan, sources: Sources, begun: Manifest, folder: Folder, progress: Progress
+    plan: ExportPlan, sources: Sources, begun: Manifest, folder: Folder, progress: Progress
 ) -> int:
     """Write the files of a layout; return how many pages lack their image."""
     writer = _open_writer(begun.query.format, folder, begun.created_at)
@@ -150,7 +150,9 @@ async def _write_page(writer: PageFiles, page: PageKey, store: ObjectStore) -> b
     return True
 
 
-async def _write_images(plan: Plan, store: ObjectStore, writer: Writer, progress: Progress) -> None:
+async def _write_images(
+    plan: ExportPlan, store: ObjectStore, writer: Writer, progress: Progress
+) -> None:
     total = plan.count()
     progress(0, total)
     done = 0
@@ -164,13 +166,15 @@ async def _write_images(plan: Plan, store: ObjectStore, writer: Writer, progress
 
 
 def _add_all(
-    writer: Writer, group: Sequence[tuple[Record, bytes | Loss]]
+    writer: Writer, group: Sequence[tuple[ManifestRecord, bytes | Loss]]
 ) -> dict[str, tuple[str, Difference | None]]:
     """Write images; return state and reason of rewriting of each record by hash."""
     return {record.sha256: _add(writer, record, content) for record, content in group}
 
 
-def _add(writer: Writer, record: Record, content: bytes | Loss) -> tuple[str, Difference | None]:
+def _add(
+    writer: Writer, record: ManifestRecord, content: bytes | Loss
+) -> tuple[str, Difference | None]:
     if isinstance(content, Loss):
         return content, None
     try:
@@ -183,7 +187,7 @@ def _add(writer: Writer, record: Record, content: bytes | Loss) -> tuple[str, Di
     return EXPORTED, file.rewritten
 
 
-def _describe(folder: Folder, plan: Plan, begun: Manifest) -> Manifest:
+def _describe(folder: Folder, plan: ExportPlan, begun: Manifest) -> Manifest:
     """Write manifest and data card."""
     splits = plan.counts("split")
     lost = plan.states()

@@ -5,13 +5,20 @@ from pathlib import Path
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image import ImageDocument
 from services.datasets.copies import find_copies
-from services.datasets.manifest import FILE, Record, SinceLast, pages, read_manifest, read_records
+from services.datasets.manifest import (
+    FILE,
+    ManifestRecord,
+    SinceLast,
+    pages,
+    read_manifest,
+    read_records,
+)
 from services.datasets.objects import Loss
-from services.datasets.plan import EXPORTED, PAGE, Plan
+from services.datasets.plan import EXPORTED, PAGE, ExportPlan
 
 
 async def compare_to_last(
-    out: Path, plan: Plan, images: ImageRepository, bucket: str
+    out: Path, plan: ExportPlan, images: ImageRepository, bucket: str
 ) -> SinceLast | None:
     """Compare a finished plan with the export in ``out``; None without one.
 
@@ -33,7 +40,7 @@ async def compare_to_last(
 
 
 async def _removed(
-    records: list[Record], plan: Plan, images: ImageRepository, bucket: str
+    records: list[ManifestRecord], plan: ExportPlan, images: ImageRepository, bucket: str
 ) -> list[str]:
     """Return the images that do not exist under any key."""
     known = await find_copies(images, bucket, (record.sha256 for record in records))

@@ -53,7 +53,7 @@ class UnreadableManifestError(PermanentError):
     code = "unreadable_manifest"
 
 
-class Record(BaseModel):
+class ManifestRecord(BaseModel):
     """One image of an export."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
@@ -92,7 +92,7 @@ class Record(BaseModel):
     """Reason for a PNG of the normal form instead of the original bytes."""
 
 
-class Query(Limits):
+class ExportQuery(Limits):
     """Query of an export."""
 
     format: Format
@@ -124,7 +124,7 @@ class Manifest(BaseModel):
 
     version: Literal[1] = 1
     created_at: datetime
-    query: Query
+    query: ExportQuery
     images: int
     splits: dict[SplitName, int]
     excluded: dict[str, int]
@@ -174,7 +174,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise UnreadableManifestError(f"{path} can't be read: {_first_line(error)}") from error
 
 
-def read_records(folder: Path) -> Iterator[Record]:
+def read_records(folder: Path) -> Iterator[ManifestRecord]:
     """Yield the images of an export, read line by line.
 
     Raises:
@@ -184,12 +184,12 @@ def read_records(folder: Path) -> Iterator[Record]:
     try:
         with path.open("rb") as lines:
             for line in lines:
-                yield Record.model_validate_json(line)
+                yield ManifestRecord.model_validate_json(line)
     except (OSError, ValidationError) as error:
         raise UnreadableManifestError(f"{path} can't be read: {_first_line(error)}") from error
 
 
-def pages(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+def pages(records: Iterable[ManifestRecord], size: int) -> Iterator[list[ManifestRecord]]:
     """Yield records in lists of ``size``; the last may be shorter."""
     iterator = iter(records)
     while page := list(islice(iterator, size)):

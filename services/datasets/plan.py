@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from services.common.domain.labels import Origin
 from services.common.domain.records import UNKNOWN_HOW, UPLOADED
-from services.datasets.manifest import Record
+from services.datasets.manifest import ManifestRecord
 
 PAGE = 500
 EXPORTED = "exported"
@@ -51,7 +51,7 @@ class Spread(NamedTuple):
     most: float
 
 
-class Plan:
+class ExportPlan:
     """Records by their hash, and what became of each."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -79,7 +79,7 @@ class Plan:
         insert = "INSERT OR IGNORE INTO seen VALUES (?)"
         return [each for each in hashes if self._connection.execute(insert, (each,)).rowcount]
 
-    def add(self, records: Iterable[Record]) -> None:
+    def add(self, records: Iterable[ManifestRecord]) -> None:
         """Take records; of equal bytes the first."""
         taken = list(records)
         self._connection.executemany(_ADD, [_row(record) for record in taken])
@@ -100,7 +100,7 @@ class Plan:
         ).fetchone()
         return None if found is None else str(found[0])
 
-    def records(self, state: str | None = None) -> Iterator[Record]:
+    def records(self, state: str | None = None) -> Iterator[ManifestRecord]:
         """Yield records sorted by hash, all or those in a state; states may change meanwhile."""
         last = ""
         while True:
@@ -112,7 +112,7 @@ class Plan:
             if not rows:
                 return
             for _, record, rewritten in rows:
-                yield Record.model_validate({**json.loads(record), "rewritten": rewritten})
+                yield ManifestRecord.model_validate({**json.loads(record), "rewritten": rewritten})
             last = rows[-1][0]
 
     def count(self) -> int:
@@ -179,7 +179,7 @@ _COLUMNS = {name: name for name in _NAMES}
 """Allowed columns, as names can't be parameters of a statement."""
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: ManifestRecord) -> dict[str, Any]:
     return {
         "sha256": record.sha256,
         "state": _PLANNED,

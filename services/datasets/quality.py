@@ -43,7 +43,7 @@ Key = TypeVar("Key", str, int)
 
 
 @dataclass(frozen=True)
-class Rates:
+class GroupRates:
     """Figures of some images, without intervals."""
 
     images: int
@@ -75,16 +75,16 @@ class ModelQuality:
     calibration_error: float
     """Expected calibration error: mean distance of score and exact share, by images."""
     bins: list[Bin]
-    by_host: dict[str, Rates]
-    by_length: dict[str, Rates]
-    by_how: dict[str, Rates]
+    by_host: dict[str, GroupRates]
+    by_length: dict[str, GroupRates]
+    by_how: dict[str, GroupRates]
     """By origin of the reference text."""
     remark: str
     """Effect of merely accepted texts on the error rate."""
     worst: list[EvaluatedReading]
 
     @property
-    def groups(self) -> list[tuple[str, Mapping[str, Rates]]]:
+    def groups(self) -> list[tuple[str, Mapping[str, GroupRates]]]:
         """Rates by what groups the images, in words."""
         return [
             ("length", self.by_length),
@@ -188,9 +188,9 @@ def _bin(band: int, tally: Tally) -> Bin:
     )
 
 
-def _rates(tallies: Mapping[str, Tally]) -> dict[str, Rates]:
+def _rates(tallies: Mapping[str, Tally]) -> dict[str, GroupRates]:
     return {
-        name: Rates(each.images, each.errors / each.characters, each.exact / each.images)
+        name: GroupRates(each.images, each.errors / each.characters, each.exact / each.images)
         for name, each in tallies.items()
     }
 

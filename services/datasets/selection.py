@@ -12,11 +12,11 @@ from services.common.domain.labels import Exclusion
 from services.common.domain.records import Prediction
 from services.datasets.copies import decide, find_copies, provenance_of
 from services.datasets.grouping import Splitting
-from services.datasets.manifest import Query, Record
-from services.datasets.plan import Plan
+from services.datasets.manifest import ExportQuery, ManifestRecord
+from services.datasets.plan import ExportPlan
 
 
-def filter_of(query: Query) -> ImageFilter:
+def filter_of(query: ExportQuery) -> ImageFilter:
     """Return which documents a query is about.
 
     Of annotated ones, also those whose sources disagree: they are not in it, and counted.
@@ -30,7 +30,7 @@ def filter_of(query: Query) -> ImageFilter:
     )
 
 
-async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[str]:
+async def select(images: ImageRepository, query: ExportQuery, plan: ExportPlan) -> Counter[str]:
     """Add all matching images to a plan; return the reasons of excluded documents.
 
     Equal bytes are decided once, by all their copies, including those that do not match.
@@ -54,8 +54,8 @@ async def select(images: ImageRepository, query: Query, plan: Plan) -> Counter[s
 
 
 def to_record(
-    copies: Sequence[ImageDocument], query: Query, splitting: Splitting
-) -> Record | Exclusion:
+    copies: Sequence[ImageDocument], query: ExportQuery, splitting: Splitting
+) -> ManifestRecord | Exclusion:
     """Return the record of an image, given all its documents, or the reason of its exclusion."""
     decided = decide(
         copies,
@@ -72,7 +72,7 @@ def to_record(
     document, label = decided
     prediction, annotation = document.prediction or Prediction(), document.annotation
     provenance = provenance_of(copies, query)
-    return Record.model_validate(
+    return ManifestRecord.model_validate(
         {
             "sha256": document.sha256,
             "key": document.key,

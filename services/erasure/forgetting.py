@@ -29,7 +29,7 @@ from services.erasure.removal import (
 )
 from services.erasure.submitted import (
     Erased,
-    Submitted,
+    SubmittedItems,
     drop_parked,
     erase_submitted,
     find_submitted,
@@ -50,7 +50,7 @@ class ForgetTargets:
     """Targets to forget."""
 
     targets: list[Target]
-    submitted: Submitted
+    submitted: SubmittedItems
     pages: tuple[PageDocument, ...] = ()
 
     @property
@@ -113,7 +113,7 @@ class Forgetting:
         self, what: str, targets: list[Target], pages: Sequence[PageDocument] = ()
     ) -> ForgetTargets:
         """Add what was submitted about objects."""
-        found = ForgetTargets(targets, Submitted(frozenset(), frozenset(), {}), tuple(pages))
+        found = ForgetTargets(targets, SubmittedItems(frozenset(), frozenset(), {}), tuple(pages))
         kept = {url for each in targets for url in each.document.urls}
         kept |= {source.url for page in pages for source in page.sources if source.url}
         submitted = await find_submitted(self.database, what, hashes=found.hashes, kept=kept)

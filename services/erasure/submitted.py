@@ -25,7 +25,7 @@ from services.common.runtime.settings import AmqpSettings
 
 
 @dataclass(frozen=True)
-class Submitted:
+class SubmittedItems:
     """Items of batches, and their URLs."""
 
     urls: frozenset[str]
@@ -65,7 +65,7 @@ class Erased:
 
 async def find_submitted(
     database: Database, what: str, *, hashes: AbstractSet[str], kept: AbstractSet[str]
-) -> Submitted:
+) -> SubmittedItems:
     """Find what was submitted about images.
 
     Args:
@@ -82,10 +82,10 @@ async def find_submitted(
     items |= {each.id: each async for each in _items(database, unknown - given, frozenset())}
     shown = {each.source_url or each.url for each in items.values()}
     urls = given | unknown | {each.url for each in items.values()}
-    return Submitted(frozenset(urls), frozenset(shown | kept), items)
+    return SubmittedItems(frozenset(urls), frozenset(shown | kept), items)
 
 
-async def erase_submitted(database: Database, submitted: Submitted) -> Erased:
+async def erase_submitted(database: Database, submitted: SubmittedItems) -> Erased:
     """Erase what was submitted about images.
 
     Raises:
@@ -106,7 +106,7 @@ async def erase_submitted(database: Database, submitted: Submitted) -> Erased:
     return erased
 
 
-async def drop_parked(amqp: AmqpSettings, queues: Queues, submitted: Submitted) -> int:
+async def drop_parked(amqp: AmqpSettings, queues: Queues, submitted: SubmittedItems) -> int:
     """Drop parked messages of downloads, which hold URL and annotation; return their number."""
 
     def is_meant(message: ParkedMessage) -> bool:

@@ -35,7 +35,7 @@ MOST_INVALID = 20
 
 
 @dataclass
-class Progress:
+class MigrationProgress:
     """Documents of one collection."""
 
     outdated: int = 0
@@ -48,7 +48,7 @@ class MigrationReport:
     """Result of a migration, by collection."""
 
     is_dry_run: bool
-    collections: dict[str, Progress] = field(default_factory=dict)
+    collections: dict[str, MigrationProgress] = field(default_factory=dict)
     invalid: list[str] = field(default_factory=list)
     """The first documents of no version's form, each with its problem; they are left alone."""
     invalid_count: int = 0
@@ -94,7 +94,9 @@ class Migration:
         migrate: Callable[[Sequence[Document]], Awaitable[int]],
     ) -> None:
         """Migrate the outdated documents of a collection, some at a time, in one scan."""
-        progress = self.report.collections[name] = Progress(await collection.count(outdated))
+        progress = self.report.collections[name] = MigrationProgress(
+            await collection.count(outdated)
+        )
         self._on_progress(self.report)
         if self.report.is_dry_run or not progress.outdated:
             return

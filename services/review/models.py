@@ -19,7 +19,7 @@ from services.common.domain.trained_models import (
     LOOP,
     POINTER,
     RECORD,
-    Fit,
+    CalibrationFit,
     Loop,
     Promotion,
     Promotions,
@@ -32,11 +32,11 @@ from services.review.metrics import LOOP_ANNOTATIONS, LOOP_CALL, LOOP_STAGE
 
 WATCH_SECONDS = 30.0
 
-Model = TrainedRecord[Fit]
+Model = TrainedRecord[CalibrationFit]
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
-class Stage(StrEnum):
+class LoopStage(StrEnum):
     """State of the loop."""
 
     OFF = "off"
@@ -71,22 +71,22 @@ class ModelsFolder:
         return valid.model if valid else EMBEDDED
 
     @property
-    def stage(self) -> Stage:
+    def stage(self) -> LoopStage:
         """State of the loop."""
         if self.loop is None:
-            return Stage.OFF
+            return LoopStage.OFF
         current = self.loop.round
         if current is None:
-            return Stage.WAITING
+            return LoopStage.WAITING
         if current.step is not None:
-            return Stage(current.step)
+            return LoopStage(current.step)
         found = next((each for each in self.models if each.model == current.name), None)
         decision = found.decision if found else None
         if current.undecided and decision is None:
-            return Stage.UNDECIDED
+            return LoopStage.UNDECIDED
         was_promoted = any(each.model == current.name for each in self.promotions)
         is_good = decision is not None and not decision.problems
-        return Stage.PERSON if is_good and not was_promoted else Stage.WAITING
+        return LoopStage.PERSON if is_good and not was_promoted else LoopStage.WAITING
 
 
 def read_models(folder: Path) -> ModelsFolder:
@@ -107,7 +107,7 @@ async def watch_loop(folder: Path, stop: asyncio.Event) -> None:
 
     async def show() -> None:
         found = await asyncio.to_thread(read_models, folder)
-        for stage in Stage:
+        for stage in LoopStage:
             LOOP_STAGE.labels(stage).set(stage is found.stage)
         if found.loop is not None:
             LOOP_ANNOTATIONS.set(found.loop.new)

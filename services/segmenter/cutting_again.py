@@ -5,11 +5,11 @@ from collections.abc import Collection, Sequence
 from services.common.domain.keys import line_key
 from services.common.domain.page import Line, line_id
 from services.common.domain.page_request import Conflict, Cut, replaced_lines
-from services.segmenter.merging import Merged, Place, in_order
+from services.segmenter.merging import Merged, PageGeometry, in_order
 
 
 def cut_again(
-    before: Sequence[Line], cut: Cut, place: Place, *, judged: Collection[str]
+    before: Sequence[Line], cut: Cut, place: PageGeometry, *, judged: Collection[str]
 ) -> Merged | None:
     """Decide about a line that a person drew; None: the request has no effect any longer.
 

@@ -20,9 +20,9 @@ from services.segmenter.cutting_again import cut_again
 from services.segmenter.decoding import decode_with_text
 from services.segmenter.documents import Code
 from services.segmenter.line_store import LineStore
-from services.segmenter.merging import Merged, Place
+from services.segmenter.merging import Merged, PageGeometry
 from services.segmenter.metrics import LINES
-from services.segmenter.pictures import Picture
+from services.segmenter.pictures import DecodedPage
 from services.segmenter.settings import SegmenterSettings
 
 
@@ -66,7 +66,7 @@ class Drawing:
             return "gone"
         limits = self._settings.decoding
         pixels, layer = await asyncio.to_thread(decode_with_text, stored.content, limits)
-        picture = Picture(pixels, (), layer=layer)
+        picture = DecodedPage(pixels, (), layer=layer)
         written: Sequence[Line] = ()
         while True:
             page = await self._pages.load(event.document_id)
@@ -99,11 +99,11 @@ class Drawing:
             )
         return "cut"
 
-    async def _merged(self, page: PageDocument, cut: Cut, picture: Picture) -> Merged | None:
+    async def _merged(self, page: PageDocument, cut: Cut, picture: DecodedPage) -> Merged | None:
         """Decide about a cut; None: the page has changed."""
         if not page.is_cuttable:
             return None
-        place = Place(str(page.sha256), *picture.size, page.turn)
+        place = PageGeometry(str(page.sha256), *picture.size, page.turn)
         judged = await self._lines.judged([line for line in page.lines if line.key])
         return cut_again(page.lines, cut, place, judged=judged)
 

@@ -11,7 +11,7 @@ from services.common.domain.image_filter import ImageFilter
 from services.common.domain.keys import GIVEN, lines_prefix, page_hash
 from services.common.domain.page import Line
 from services.common.domain.provenance import Provenance, from_metadata
-from services.segmenter.pictures import Picture, cut_lines
+from services.segmenter.pictures import DecodedPage, cut_lines
 from services.segmenter.provenance import line_metadata
 from services.segmenter.settings import TextLayerUse
 from services.segmenter.text_layer import proposal_of
@@ -42,7 +42,11 @@ class LineStore:
         self._images = images
 
     async def write(
-        self, lines: Sequence[Line], picture: Picture, event: ObjectEvent, provenance: Provenance
+        self,
+        lines: Sequence[Line],
+        picture: DecodedPage,
+        event: ObjectEvent,
+        provenance: Provenance,
     ) -> None:
         """Cut lines out and store each once, as its annotation belongs to these bytes."""
         for first in range(0, len(lines), PARALLEL):
@@ -61,7 +65,7 @@ class LineStore:
             )
 
     def _metadata(
-        self, line: Line, picture: Picture, event: ObjectEvent, provenance: Provenance
+        self, line: Line, picture: DecodedPage, event: ObjectEvent, provenance: Provenance
     ) -> Mapping[str, str]:
         text = proposal_of(picture.layer, line.quad) if self._text_layer != "ignore" else None
         accepted = text if self._text_layer == "accept" else None

@@ -37,7 +37,7 @@ SMALL = 0.4
 
 
 @dataclass(frozen=True)
-class Place:
+class PageGeometry:
     """Hash and size of a page."""
 
     sha256: str
@@ -66,7 +66,7 @@ class Merged:
 def merge(
     before: Sequence[Line],
     found: Sequence[DetectedLine],
-    place: Place,
+    place: PageGeometry,
     *,
     run: str,
     judged: Collection[str],
@@ -101,7 +101,7 @@ def merge(
 def _merge(
     before: Sequence[Line],
     found: Sequence[DetectedLine],
-    place: Place,
+    place: PageGeometry,
     *,
     run: str,
     judged: Collection[str],
@@ -145,7 +145,7 @@ def _merge(
     return Merged(tuple(lines), tuple(new), gone, len(kept))
 
 
-def in_order(lines: Sequence[Line], place: Place) -> tuple[Line, ...]:
+def in_order(lines: Sequence[Line], place: PageGeometry) -> tuple[Line, ...]:
     """Put the current lines into reading order, and the others behind them."""
     current = [line for line in lines if line.state == "current"]
     order = reading_order([place.turned(line.quad) for line in current])

@@ -30,7 +30,7 @@ class TooManyLinesError(PermanentError):
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedPage:
     """A decoded page and its lines in reading order."""
 
     pixels: Pixels
@@ -56,7 +56,7 @@ def find_lines(
     max_lines: int,
     turn: Turn = 0,
     may_be_blank: bool = False,
-) -> Picture:
+) -> DecodedPage:
     """Decode a page and find its lines.
 
     Args:
@@ -85,7 +85,7 @@ def find_lines(
         for at in reading_order([line.quad for line in found])
     )
     seconds = {"decode": decoded - started, "detect": time.monotonic() - decoded}
-    return Picture(pixels, ordered, turn, layer, seconds)
+    return DecodedPage(pixels, ordered, turn, layer, seconds)
 
 
 def _as_stored(quad: Quad, turn: Turn, width: int, height: int) -> Quad:
@@ -94,7 +94,7 @@ def _as_stored(quad: Quad, turn: Turn, width: int, height: int) -> Quad:
     return turned_quad(quad, back.get(turn, turn), *turned_size(turn, width, height))
 
 
-def cut_lines(picture: Picture, lines: Iterable[Line]) -> list[bytes]:
+def cut_lines(picture: DecodedPage, lines: Iterable[Line]) -> list[bytes]:
     """Return the image of each line."""
     page = Image.fromarray(picture.pixels)
     return [to_webp(cut_line(page, line.quad, baseline_of(line.quad))) for line in lines]

@@ -47,9 +47,9 @@ from services.segmenter.documents import (
 )
 from services.segmenter.drawing import Drawing
 from services.segmenter.line_store import LineStore
-from services.segmenter.merging import Place, drawn_lines, merge, to_run
+from services.segmenter.merging import PageGeometry, drawn_lines, merge, to_run
 from services.segmenter.metrics import PAGE_AGE_SECONDS, observe
-from services.segmenter.pictures import Picture, find_lines
+from services.segmenter.pictures import DecodedPage, find_lines
 from services.segmenter.provenance import check_key, part_of
 from services.segmenter.rendered_pages import render_pages
 from services.segmenter.rendering import is_document
@@ -230,7 +230,7 @@ class Worker:
         return await self._save(event, provenance, (read, Transcribed(width, height, truth)))
 
     async def _segment(
-        self, event: ObjectEvent, provenance: Provenance, read: PageBytes, picture: Picture
+        self, event: ObjectEvent, provenance: Provenance, read: PageBytes, picture: DecodedPage
     ) -> Code:
         """Write the lines that are not stored yet, then the document of their page."""
         version, sha256, turn = self._detector.version, str(read.sha256), picture.turn
@@ -240,7 +240,7 @@ class Worker:
             page = await self._pages.load(event.document_id)
             before = documents.lines_before(page, sha256, turn)
             judged = await self._lines.judged(before)
-            place = Place(sha256, *picture.size, turn)
+            place = PageGeometry(sha256, *picture.size, turn)
             merged = await asyncio.to_thread(
                 merge, before, picture.found, place, run=run, judged=judged
             )

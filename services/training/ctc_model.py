@@ -25,7 +25,7 @@ from transformers.models.pp_ocrv6_small_rec.modeling_pp_ocrv6_small_rec import (
     PPOCRV6SmallRecForTextRecognition,
 )
 
-from app.engines.language import Language, count, parse_language, to_bytes, write_language
+from app.engines.language import LanguageModel, count, parse_language, to_bytes, write_language
 from app.engines.lines import MIN_MODEL_WIDTH, MODEL_HEIGHT, to_batch
 from app.engines.models_folder import LocalModel, hash_of_contents, limit_of
 from app.engines.rapid import RapidEngine
@@ -80,7 +80,7 @@ class CtcModel:
         *,
         version: str,
         added: Sequence[str] = (),
-        language: Language | None = None,
+        language: LanguageModel | None = None,
     ) -> None:
         self.version = version
         self.added = [*added]
@@ -113,7 +113,7 @@ class CtcModel:
 
     def expect(self, texts: Sequence[str]) -> bool:
         """Let the engine prefer texts like these, if it can; none: go by the image alone."""
-        language = Language(count(texts)) if texts else None
+        language = LanguageModel(count(texts)) if texts else None
         is_loadable = language is None or len(to_bytes(language)) <= limit_of(LANGUAGE_FILE)
         self._language = language if is_loadable else None
         return is_loadable

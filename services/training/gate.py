@@ -10,7 +10,7 @@ from services.common.domain.accuracy import word_errors
 from services.common.domain.errors import PermanentError
 from services.common.domain.records import How
 from services.common.domain.texts import number_of
-from services.common.domain.trained_models import CALIBRATION_MARK, ComparedRates, Decision
+from services.common.domain.trained_models import CALIBRATION_MARK, ComparedRates, PromotionDecision
 from services.datasets.differences import SIGNIFICANT, Pairs, find_rises, rates
 from services.datasets.evaluation import EvaluatedReading
 from services.datasets.quality import compare, quality_of
@@ -42,7 +42,7 @@ class HeldOut:
 
 def decide(
     candidate: Engine, current: Engine, exports: Sequence[HeldOut], learnt: Learnt
-) -> Decision:
+) -> PromotionDecision:
     """Read lines by both models, and decide.
 
     Raises:
@@ -93,7 +93,7 @@ def decide(
             problems.append(words)
         else:
             warnings.append(f"{words}: docreco calibrate --auto after 50 annotations of its own")
-    return Decision(
+    return PromotionDecision(
         at=datetime.now(UTC),
         model_version=candidate.model_version,
         against=current.model_version,

@@ -16,7 +16,7 @@ from app.engines.fitting import LINES, fit_accuracy, fit_best
 from app.engines.model_record import ModelRecord, read_record, write_record
 from app.engines.models_folder import LocalModel, find_model
 from app.engines.settings import ModelsSettings
-from services.common.domain.trained_models import CALIBRATION_MARK, Change, Training
+from services.common.domain.trained_models import CALIBRATION_MARK, QualityChange, Training
 from services.datasets.manifest import FILE
 from services.training.checkpoint import CheckpointFile, checkpoint_path
 from services.training.course import Course
@@ -34,7 +34,7 @@ from services.training.lines import (
 from services.training.measuring import MOST_LINES, LineReading, measure, read_lines
 from services.training.registering import free_place, staged
 from services.training.trainee import Trainee, open_base
-from services.training.training import FineTuning, Plan, Progress, chosen_device
+from services.training.training import FineTuning, ProgressDisplay, TrainingPlan, chosen_device
 
 REHEARSED = "rehearsed"
 REHEARSAL_SHARE = 0.5
@@ -111,8 +111,8 @@ def learn(
     *,
     base: str,
     rehearsal: Sequence[Path],
-    plan: Plan,
-    progress: Progress,
+    plan: TrainingPlan,
+    progress: ProgressDisplay,
     page: tuple[str, Callable[["Learned"], str]] | None = None,
 ) -> Learned:
     """Train a model on an export, and save it to the folder of models.
@@ -244,21 +244,21 @@ def _use_language(trainee: Trainee, lines: _Lines) -> bool:
 
 
 def _read(
-    engine: Engine, lines: dict[str, Sequence[TrainingLine]], model: str, progress: Progress
+    engine: Engine, lines: dict[str, Sequence[TrainingLine]], model: str, progress: ProgressDisplay
 ) -> dict[str, list[LineReading]]:
     progress.stage(f"measuring {model}")
     return {split: read_lines(engine, each) for split, each in lines.items() if each}
 
 
-def _change(before: Sequence[LineReading], after: Sequence[LineReading]) -> Change:
-    return Change(before=measure(before), after=measure(after))
+def _change(before: Sequence[LineReading], after: Sequence[LineReading]) -> QualityChange:
+    return QualityChange(before=measure(before), after=measure(after))
 
 
 def _digest(folder: Path) -> str:
     return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
 
 
-def _identity(folders: Sequence[Path], lines: _Lines, trainee: Trainee, plan: Plan) -> str:
+def _identity(folders: Sequence[Path], lines: _Lines, trainee: Trainee, plan: TrainingPlan) -> str:
     """Return what a checkpoint belongs to: lines that it has learnt must not measure later."""
     digests = [_digest(folder) for folder in folders]
     names = [[line.name for line in each] for each in (lines.all, lines.measured[VALIDATION])]

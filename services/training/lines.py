@@ -17,7 +17,7 @@ from services.common.domain.records import UNKNOWN_HOW
 from services.datasets.manifest import (
     Format,
     Manifest,
-    Record,
+    ManifestRecord,
     SplitName,
     read_manifest,
     read_records,
@@ -176,7 +176,7 @@ def _rows(folder: Path) -> Iterator[tuple[str, bytes]]:
                     yield row["sha256"], row["image"]["bytes"]
 
 
-def _line(record: Record, file: Path | bytes) -> TrainingLine:
+def _line(record: ManifestRecord, file: Path | bytes) -> TrainingLine:
     group, *others = _groups(record)
     line = TrainingLine(
         file=file,
@@ -194,7 +194,7 @@ def _line(record: Record, file: Path | bytes) -> TrainingLine:
     return replace(line, width=max(1, width * MODEL_HEIGHT // height))
 
 
-def _groups(record: Record) -> list[str]:
+def _groups(record: ManifestRecord) -> list[str]:
     """Return the groups of a line, of the first kind that is known, at least one."""
     kinds = (record.split_groups, [record.group], record.hosts, [record.collection])
     known = ([each for each in kind if each] for kind in kinds)

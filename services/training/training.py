@@ -37,7 +37,7 @@ SHOWN_STEPS = 50
 """Steps per shown mean loss."""
 
 
-class Progress(Protocol):
+class TrainingProgress(Protocol):
     """Shows a training."""
 
     def stage(self, words: str) -> None:
@@ -57,7 +57,7 @@ class DivergedError(PermanentError):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """Parameters of a training."""
 
     epochs: int
@@ -105,10 +105,10 @@ class FineTuning:
         trainee: Trainee,
         train: Sequence[TrainingLine],
         validation: Sequence[TrainingLine],
-        plan: Plan,
+        plan: TrainingPlan,
         *,
         checkpoint: CheckpointFile,
-        progress: Progress,
+        progress: TrainingProgress,
     ) -> None:
         self._trainee, self._train, self._validation = trainee, train, validation
         self._plan, self._checkpoint, self._progress = plan, checkpoint, progress

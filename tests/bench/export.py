@@ -30,7 +30,7 @@ from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.runtime.settings import MongoSettings, S3Settings
 from services.datasets.export import Sources, export
-from services.datasets.manifest import Format, Query
+from services.datasets.manifest import ExportQuery, Format
 from tests.support.datasets import STORED_AT, annotation, prediction
 from tests.support.images import png_header
 from tests.support.servers import real_servers
@@ -113,7 +113,7 @@ def measure(addresses: Addresses, layout: Format, folder: str) -> dict[str, floa
 async def _export(addresses: Addresses, layout: Format, out: Path) -> int:
     s3, mongo = settings_of(addresses)
     async with open_object_store(s3) as store, open_database(mongo) as database:
-        query = Query(format=layout, bucket=BUCKET)
+        query = ExportQuery(format=layout, bucket=BUCKET)
         manifest = await export(
             query,
             Sources(ImageRepository(database.images), store, sibling(store, "pages")),

@@ -20,7 +20,7 @@ from rich.table import Table
 from services.training.ctc_model import NORMALISATIONS, CtcModel, open_ctc
 from services.training.lines import TRAIN, VALIDATION, TrainingLine
 from services.training.measuring import MOST_LINES, measure, read_lines
-from services.training.training import Plan
+from services.training.training import TrainingPlan
 from tests.bench.suggest import fine_tune, lines_of, usual_plan
 
 Groups = list[dict[str, Any]]
@@ -53,7 +53,7 @@ def head_as_backbone(_: CtcModel, groups: Groups) -> Groups:
     return [groups[0], groups[1] | {"factor": 1.0}]
 
 
-PLANS: Mapping[str, Callable[[Plan], Plan]] = {
+PLANS: Mapping[str, Callable[[TrainingPlan], TrainingPlan]] = {
     "as it is": lambda plan: plan,
     "half the learning rate": lambda plan: replace(plan, learning_rate=plan.learning_rate / 2),
     "twice the learning rate": lambda plan: replace(plan, learning_rate=plan.learning_rate * 2),

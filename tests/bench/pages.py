@@ -30,7 +30,7 @@ from services.common.domain.ground_truth.reading import placed, read_transcript
 from services.common.domain.page import Line
 from services.quality.line_finding import Finding, KnownLine, compare_lines, read_both
 from services.segmenter.detection import Detector, Pixels, load_detector
-from services.segmenter.pictures import Picture, cut_lines
+from services.segmenter.pictures import DecodedPage, cut_lines
 from services.segmenter.reading_order import reading_order
 
 
@@ -66,7 +66,7 @@ def measure(detector: Detector, engine: Engine | None, archive: Path) -> dict[st
         found = [line.quad for line in detector.find(pixels)]
         quads = [found[at] for at in reading_order(found)]
         detected = time.process_time()
-        cut_lines(Picture(pixels, ()), [Line(quad=quad) for quad in quads])
+        cut_lines(DecodedPage(pixels, ()), [Line(quad=quad) for quad in quads])
         seconds["decode s"] += decoded - started
         seconds["detect s"] += detected - decoded
         seconds["cut s"] += time.process_time() - detected

@@ -32,7 +32,7 @@ from services.training.checkpoint import CheckpointFile
 from services.training.lines import TRAIN, VALIDATION, TrainingLine
 from services.training.measuring import MOST_LINES, LineReading, measure, read_lines
 from services.training.trainee import Trainee, open_base
-from services.training.training import FineTuning, Plan, chosen_device
+from services.training.training import FineTuning, TrainingPlan, chosen_device
 
 POOL = 0.8
 LARGEST = 25_000_000
@@ -92,9 +92,9 @@ CHOICES: dict[
 }
 
 
-def usual_plan(trainee: Trainee, *, epochs: int, seed: int) -> Plan:
+def usual_plan(trainee: Trainee, *, epochs: int, seed: int) -> TrainingPlan:
     """Return the plan of ``docreco train`` for some epochs, of which the last is kept."""
-    return Plan(
+    return TrainingPlan(
         epochs=epochs,
         batch=16,
         learning_rate=trainee.usual_learning_rate,
@@ -105,7 +105,7 @@ def usual_plan(trainee: Trainee, *, epochs: int, seed: int) -> Plan:
     )
 
 
-def fine_tune(trainee: Trainee, lines: Sequence[TrainingLine], plan: Plan) -> float:
+def fine_tune(trainee: Trainee, lines: Sequence[TrainingLine], plan: TrainingPlan) -> float:
     """Train without a validation split, and return the seconds that it took."""
     with TemporaryDirectory() as folder:
         checkpoint = CheckpointFile(Path(folder, "state.pt"), "bench")

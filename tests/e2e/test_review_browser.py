@@ -21,7 +21,7 @@ from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import sibling
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.datasets.export import Sources, export
-from services.datasets.manifest import Format, Query
+from services.datasets.manifest import ExportQuery, Format
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.images import line_image
 from tests.support.review import NOW, PAGE_KEY, Site, add_page, known, open_review
@@ -208,7 +208,7 @@ async def test_thirty_lines_are_annotated_by_keyboard_and_exported(
     assert per_minute > 30
 
     await review.database.images.update_many({}, {"$set": {"bucket": review.store.bucket}})
-    query = Query(format=Format.HF, bucket=review.store.bucket, only_annotated=True)
+    query = ExportQuery(format=Format.HF, bucket=review.store.bucket, only_annotated=True)
     sources = Sources(
         ImageRepository(review.database.images), review.store, sibling(review.store, "pages")
     )

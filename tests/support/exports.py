@@ -15,13 +15,13 @@ from services.datasets.folder import Folder, replacing
 from services.datasets.manifest import (
     FILE,
     RECORDS_FILE,
+    ExportQuery,
     Format,
     Manifest,
-    Query,
-    Record,
+    ManifestRecord,
     SplitName,
 )
-from services.datasets.plan import Plan
+from services.datasets.plan import ExportPlan
 from tests.support.datasets import STORED_AT
 from tests.support.images import line_image
 
@@ -52,10 +52,10 @@ def write_images(
         origin: Of the labels.
         known: Further fields of the records, by label.
     """
-    query = Query(format=layout, bucket="raw")
+    query = ExportQuery(format=layout, bucket="raw")
     with (
         replacing(out) as staging,
-        Plan.open(staging / ".plan") as plan,
+        ExportPlan.open(staging / ".plan") as plan,
         Folder(staging) as folder,
     ):
         writer = _open_writer(layout, folder, STORED_AT)
@@ -82,8 +82,8 @@ def write_images(
     return out
 
 
-def _record(content: bytes, text: str, split: SplitName, origin: Origin) -> Record:
-    return Record(
+def _record(content: bytes, text: str, split: SplitName, origin: Origin) -> ManifestRecord:
+    return ManifestRecord(
         sha256=hashlib.sha256(content).hexdigest(),
         key=f"{hashlib.sha256(content).hexdigest()}.png",
         etag="etag",

@@ -41,7 +41,7 @@ class Rates(BaseModel):
     """Mean, before calibration."""
 
 
-class Change(BaseModel):
+class QualityChange(BaseModel):
     """Quality on the same lines before and after a training."""
 
     model_config = ConfigDict(frozen=True)
@@ -69,7 +69,7 @@ class Training(BaseModel):
     best_epoch: int
     """Epoch of the kept weights, from 1; 0: those of the base."""
     added_characters: str
-    metrics: dict[str, Change]
+    metrics: dict[str, QualityChange]
     """By split."""
 
     @property
@@ -91,7 +91,7 @@ class ComparedRates(NamedTuple):
     images: int = 0
 
 
-class Decision(BaseModel):
+class PromotionDecision(BaseModel):
     """Whether a model may be put into service, by lines that no model was trained on."""
 
     model_config = ConfigDict(frozen=True)
@@ -121,13 +121,13 @@ class TrainedRecord(Training, Generic[C]):
 
     calibration: C | None = None
     """Turns scores into the probability that a line is read without an error."""
-    decision: Decision | None = None
+    decision: PromotionDecision | None = None
     """The last one."""
     history: list[Training] = []
     """Trainings of the models that it was trained from, the first one first."""
 
 
-class Fit(BaseModel):
+class CalibrationFit(BaseModel):
     """Figures of a calibration."""
 
     n: int

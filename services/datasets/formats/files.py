@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from services.datasets.folder import Folder
 from services.datasets.formats.writing import FACTS, facts_of, file_name
-from services.datasets.manifest import Record
+from services.datasets.manifest import ManifestRecord
 
 
 class _Rows(Protocol):
@@ -27,7 +27,7 @@ class ImageFolder:
         self._folder = folder
         self._rows: dict[str, _Rows] = {}
 
-    def add(self, record: Record, content: bytes, extension: str) -> None:
+    def add(self, record: ManifestRecord, content: bytes, extension: str) -> None:
         """Write one image."""
         name = file_name(record, extension)
         self._folder.write(f"{record.split}/{name}", content)
@@ -55,7 +55,7 @@ class TrOcr:
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
 
-    def add(self, record: Record, content: bytes, extension: str) -> None:
+    def add(self, record: ManifestRecord, content: bytes, extension: str) -> None:
         """Write one image."""
         name = file_name(record, extension)
         self._folder.write(f"image/{name}", content)
@@ -72,7 +72,7 @@ class PaddleOcr:
         self._folder = folder
         self._characters: set[str] = set()
 
-    def add(self, record: Record, content: bytes, extension: str) -> None:
+    def add(self, record: ManifestRecord, content: bytes, extension: str) -> None:
         """Write one image."""
         name = f"{record.split}/{file_name(record, extension)}"
         self._folder.write(name, content)
@@ -92,7 +92,7 @@ class DocTr:
         self._folder = folder
         self._begun: set[str] = set()
 
-    def add(self, record: Record, content: bytes, extension: str) -> None:
+    def add(self, record: ManifestRecord, content: bytes, extension: str) -> None:
         """Write one image."""
         name = file_name(record, extension)
         self._folder.write(f"{record.split}/images/{name}", content)
@@ -113,7 +113,7 @@ class Kraken:
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
 
-    def add(self, record: Record, content: bytes, extension: str) -> None:
+    def add(self, record: ManifestRecord, content: bytes, extension: str) -> None:
         """Write one image."""
         name = f"{record.split}/{file_name(record, extension)}"
         self._folder.write(name, content)

@@ -12,7 +12,7 @@ from services.common.domain.ground_truth.transcript import TextLine, Transcript
 from services.common.domain.keys import page_hash
 from services.common.domain.page import PageOfLine, line_name
 from services.datasets.folder import Folder
-from services.datasets.manifest import Record
+from services.datasets.manifest import ManifestRecord
 
 _UNSAFE = re.compile(r"[^\w.-]+")
 _MAX_STEM_LENGTH = 60
@@ -42,7 +42,7 @@ class PageFiles:
         )
         self._extensions: dict[PageKey, str] = {}
 
-    def add(self, record: Record, content: bytes, extension: str) -> None:  # noqa: ARG002
+    def add(self, record: ManifestRecord, content: bytes, extension: str) -> None:  # noqa: ARG002
         """Take one line."""
         if record.page is not None:
             page = PageKey(record.page.id, page_hash(record.key) or "")
@@ -61,7 +61,7 @@ class PageFiles:
             "SELECT min(line) FROM lines WHERE page = ? AND sha256 = ? GROUP BY split", page
         )
         for (line,) in found.fetchall():
-            name = _name(page, Record.model_validate_json(line))
+            name = _name(page, ManifestRecord.model_validate_json(line))
             self._folder.write(f"{name}.{extension}", content)
 
     def finish(self) -> None:
@@ -70,7 +70,7 @@ class PageFiles:
             self._write(PageKey(*page), [record for *_, record in records])
         self._lines.close()
 
-    def _write(self, key: PageKey, records: list[Record]) -> None:
+    def _write(self, key: PageKey, records: list[ManifestRecord]) -> None:
         lines = [(record.page, record.label) for record in records if record.page]
         name, (page, _) = _name(key, records[0]), lines[0]
         extension = self._extensions.get(key)
@@ -83,14 +83,14 @@ class PageFiles:
         )
         self._folder.write(f"{name}.xml", self._encode(transcript))
 
-    def _records(self) -> Iterator[tuple[str, str, str, Record]]:
+    def _records(self) -> Iterator[tuple[str, str, str, ManifestRecord]]:
         for *page, line in self._lines.execute(
             "SELECT split, page, sha256, line FROM lines ORDER BY split, page, sha256, place"
         ):
-            yield *page, Record.model_validate_json(line)
+            yield *page, ManifestRecord.model_validate_json(line)
 
 
-def _name(key: PageKey, record: Record) -> str:
+def _name(key: PageKey, record: ManifestRecord) -> str:
     """Return the path of a page's files without their suffix."""
     digits = sha256("".join(key).encode()).hexdigest()[:8]
     return f"{record.split}/{_stem(_image(record.page) if record.page else key.id)}-{digits}"

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from services.datasets.folder import Folder
 from services.datasets.formats.writing import FACTS, facts_of, file_name
-from services.datasets.manifest import Record
+from services.datasets.manifest import ManifestRecord
 
 ROWS_OF_A_GROUP = 100
 ROWS_OF_TEXT = 1000
@@ -117,7 +117,7 @@ class Parquet:
         self._folder = folder
         self._parts: dict[str, _Part] = {}
 
-    def add(self, record: Record, content: bytes, extension: str) -> None:
+    def add(self, record: ManifestRecord, content: bytes, extension: str) -> None:
         """Write one image."""
         part = self._parts.setdefault(record.split, _Part(self._folder, record.split))
         row = {

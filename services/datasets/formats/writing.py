@@ -3,13 +3,13 @@
 import json
 from typing import Any, Protocol
 
-from services.datasets.manifest import Record
+from services.datasets.manifest import ManifestRecord
 
 
 class Writer(Protocol):
     """Writes images to a folder, in order."""
 
-    def add(self, record: Record, content: bytes, extension: str) -> None:
+    def add(self, record: ManifestRecord, content: bytes, extension: str) -> None:
         """Write one image."""
         ...
 
@@ -22,7 +22,7 @@ FACTS = ("name", "collection", "group", "split", "licence", "metadata", "by", "h
 """Columns of text that tables have of an image beside its label; its score is a number."""
 
 
-def facts_of(record: Record) -> dict[str, Any]:
+def facts_of(record: ManifestRecord) -> dict[str, Any]:
     """Return what is known of an image beside its label, by ``FACTS``, and its score."""
     facts = record.model_dump(mode="json", include={*FACTS, "score"})
     metadata = record.metadata and json.dumps(record.metadata, ensure_ascii=False)
@@ -30,6 +30,6 @@ def facts_of(record: Record) -> dict[str, Any]:
     return facts | {"metadata": metadata, "model": model}
 
 
-def file_name(record: Record, extension: str) -> str:
+def file_name(record: ManifestRecord, extension: str) -> str:
     """Return the name of an image's file, without untrusted parts."""
     return f"{record.sha256}.{extension}"

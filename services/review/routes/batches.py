@@ -37,7 +37,7 @@ router = APIRouter()
 
 
 @dataclass(frozen=True)
-class Submitted:
+class UploadResult:
     """Result of an uploaded file."""
 
     name: str
@@ -160,7 +160,7 @@ async def _failures(state: AppState, batch_id: str) -> list[ItemStatus]:
     return failures
 
 
-async def _take(state: AppState, file: UploadFile, asked: ListRequest) -> Submitted:
+async def _take(state: AppState, file: UploadFile, asked: ListRequest) -> UploadResult:
     """Submit a list or an archive to the fetcher."""
     name = file.filename or "list.txt"
     request = replace(asked, name=name[:MOST_NAME])
@@ -170,7 +170,7 @@ async def _take(state: AppState, file: UploadFile, asked: ListRequest) -> Submit
 
 async def _take_images(
     state: AppState, images: Sequence[UploadFile], asked: ListRequest
-) -> Submitted:
+) -> UploadResult:
     """Submit images or pages to the fetcher as one batch, with their names."""
     name = images[0].filename or "image"
     if len(images) > 1:
@@ -180,15 +180,17 @@ async def _take_images(
     return await _submitted(name, sent)
 
 
-async def _submitted(name: str, answer: Awaitable[Submission]) -> Submitted:
+async def _submitted(name: str, answer: Awaitable[Submission]) -> UploadResult:
     """Return the result of a file; an error does not affect the others."""
     try:
         told = await answer
     except FetcherRefusedError as error:
-        return Submitted(name, rejected=error.problem.rejected, problem=str(error))
+        return UploadResult(name, rejected=error.problem.rejected, problem=str(error))
     except FetcherUnavailableError:
-        return Submitted(name, problem=Text("the fetcher does not answer; retry later"))
-    return Submitted(name, told.batch_id, told.rejected, told.rejected_count, reading=told.reading)
+        return UploadResult(name, problem=Text("the fetcher does not answer; retry later"))
+    return UploadResult(
+        name, told.batch_id, told.rejected, told.rejected_count, reading=told.reading
+    )
 
 
 async def _beginning(file: UploadFile) -> bytes:

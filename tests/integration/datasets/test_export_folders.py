@@ -10,7 +10,7 @@ from services.common.adapters.object_store import ObjectStore, sibling
 from services.datasets.export import Sources
 from services.datasets.export import export as write_export
 from services.datasets.folder import replacing
-from services.datasets.manifest import Format, Query
+from services.datasets.manifest import ExportQuery, Format
 from tests.support.datasets import (
     Collected,
     answer,
@@ -64,7 +64,7 @@ async def test_interrupted_export_leaves_the_last_one_and_is_repeated(
     sources = Sources(
         ImageRepository(some.database.images), some.store, sibling(some.store, "pages")
     )
-    query = Query(format=Format.HF, bucket=some.store.bucket)
+    query = ExportQuery(format=Format.HF, bucket=some.store.bucket)
 
     class StoppedError(Exception):
         pass

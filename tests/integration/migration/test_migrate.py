@@ -122,7 +122,7 @@ async def test_interrupted_migration_is_resumed(
     monkeypatch.setattr(migration, "PAGE", 5)
 
     def interrupt(report: MigrationReport) -> None:
-        if report.collections.get("images", migration.Progress()).migrated:
+        if report.collections.get("images", migration.MigrationProgress()).migrated:
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.engines.language import (
-    Language,
+    LanguageModel,
     count,
     parse_language,
     search,
@@ -18,7 +18,7 @@ from app.engines.weights import LANGUAGE_FILE
 
 CHARACTERS = ["", *"aben "]
 TEXTS = ["une banane", "un ban", "la banane"] * 3
-NOTHING = Language({"": {"a": 1}})
+NOTHING = LanguageModel({"": {"a": 1}})
 
 
 def line(*steps: dict[str, float]) -> Probabilities:
@@ -47,7 +47,7 @@ def test_clear_lines_are_read_as_without_a_language(
     probabilities = line(*steps)
     greedy = to_reading(probabilities, np.array(CHARACTERS))
 
-    for language in (Language(count(TEXTS)), NOTHING):
+    for language in (LanguageModel(count(TEXTS)), NOTHING):
         reading = search(probabilities, CHARACTERS, language)
         assert reading.text == greedy.text == expected
         assert reading.score == pytest.approx(greedy.score)
@@ -55,7 +55,7 @@ def test_clear_lines_are_read_as_without_a_language(
 
 def test_unclear_character_is_read_as_texts_have_it() -> None:
     probabilities = line({"b": 1.0}, {"e": 0.55, "a": 0.45}, {"n": 1.0})
-    reading = search(probabilities, CHARACTERS, Language(count(TEXTS)))
+    reading = search(probabilities, CHARACTERS, LanguageModel(count(TEXTS)))
 
     assert to_reading(probabilities, np.array(CHARACTERS)).text == "ben"
     assert reading.text == "ban"
@@ -72,12 +72,12 @@ def test_ways_to_one_text_are_added_up() -> None:
 def test_long_lines_do_not_underflow() -> None:
     probabilities = line(*[{"a": 0.3, "n": 0.3}, {}] * 3000)
 
-    assert 0 < search(probabilities, CHARACTERS, Language(count(TEXTS))).score <= 1
+    assert 0 < search(probabilities, CHARACTERS, LanguageModel(count(TEXTS))).score <= 1
 
 
 def test_file_keeps_no_text_that_was_there_once(tmp_path: Path) -> None:
     secret = "ne bene ab"
-    write_language(tmp_path, Language(count([*TEXTS, secret])))
+    write_language(tmp_path, LanguageModel(count([*TEXTS, secret])))
     content = (tmp_path / LANGUAGE_FILE).read_bytes()
     longest = {
         context + after
@@ -90,6 +90,6 @@ def test_file_keeps_no_text_that_was_there_once(tmp_path: Path) -> None:
     assert not any(each in secret for each in longest)
     kept = parse_language({LANGUAGE_FILE: content}, folder=tmp_path)
     assert kept is not None
-    assert kept.factor("ba", "n") == Language(count([*TEXTS, secret])).factor("ba", "n")
+    assert kept.factor("ba", "n") == LanguageModel(count([*TEXTS, secret])).factor("ba", "n")
     assert kept.factor("ba", "n") > kept.factor("ba", "b") > kept.factor("ba", "?") > 0
     assert parse_language({}, folder=tmp_path) is None

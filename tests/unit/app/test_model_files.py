@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.engines.calibration import CalibrationError
-from app.engines.language import Language, parse_language
+from app.engines.language import LanguageModel, parse_language
 from app.engines.loading import FILE as CALIBRATIONS
 from app.engines.loading import known_calibrations, load_engine, load_fallback, wanted_model
 from app.engines.models_folder import (
@@ -132,7 +132,7 @@ def test_language_of_any_bytes_is_read_or_refused(content: bytes) -> None:
     except UnexpectedModelError as error:
         assert str(Path("own", LANGUAGE_FILE)) in str(error)  # noqa: PT017  either is right
     else:
-        assert isinstance(language, Language)
+        assert isinstance(language, LanguageModel)
         assert language.factor("ab", "a") > 0
 
 

@@ -24,7 +24,7 @@ from app.images import Pixels
 from services.cli import model_check
 from services.cli.main import app
 from services.common.domain.records import How
-from services.common.domain.trained_models import POINTER, Decision
+from services.common.domain.trained_models import POINTER, PromotionDecision
 from services.training import gate, measuring
 from services.training.gate import HeldOut, TooFewLinesError, decide
 from services.training.learnt import Learnt, write_learnt
@@ -193,10 +193,10 @@ def test_model_is_promoted_only_when_it_passed_the_check(models: Path, tmp_path:
 def check_while(meanwhile: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> str:
     """Check lines-2 while something else happens; return what the command says."""
 
-    def decide_slowly(name: str, _: object) -> Decision:
+    def decide_slowly(name: str, _: object) -> PromotionDecision:
         version = f"{name}@{trained_model(name, ModelsSettings().models).content_hash}+cal-0"
         meanwhile()
-        return Decision.model_validate(decided(version) | {"against": EMBEDDED_NOW})
+        return PromotionDecision.model_validate(decided(version) | {"against": EMBEDDED_NOW})
 
     monkeypatch.setattr(model_check, "_decide", decide_slowly)
     return CliRunner().invoke(app, ["models", "check", "lines-2", "set"]).output
@@ -397,7 +397,7 @@ def test_lines_that_chose_a_model_judge_it_only_where_there_are_no_others() -> N
     lines = _lines(20 * "A" + 20 * "B")
     learnt = Learnt.of([], validation=lines[:25])
 
-    def decided_by(count: int, *, is_test: bool) -> Decision:
+    def decided_by(count: int, *, is_test: bool) -> PromotionDecision:
         current, new = (ScriptedEngine([text] * count, score=1.0) for text in ("aX", "ab"))
         return decide(new, current, [HeldOut("set", lines, is_test=is_test)], learnt)
 

@@ -17,7 +17,7 @@ from services.common.domain.provenance import Provenance, from_metadata
 from services.datasets.export import _open_writer
 from services.datasets.folder import Folder
 from services.datasets.grouping import Splitting
-from services.datasets.manifest import Format, Query, Record
+from services.datasets.manifest import ExportQuery, Format, ManifestRecord
 from services.datasets.selection import to_record
 from services.fetcher.sources.archives.cutting import of_line
 from services.segmenter.provenance import line_metadata
@@ -29,8 +29,8 @@ from tests.unit.common.domain.test_ground_truth import REGIONS
 LAYOUTS = [Format.PAGE, Format.ALTO]
 
 
-def record_of(page: PageOfLine, text: str, number: int) -> Record:
-    return Record(
+def record_of(page: PageOfLine, text: str, number: int) -> ManifestRecord:
+    return ManifestRecord(
         sha256=f"{number:064x}",
         key=f"lines/{number}.webp",
         etag="etag",
@@ -59,7 +59,7 @@ def exported(pages: Mapping[str, Transcript], layout: Format) -> dict[str, bytes
     return written(records, layout)
 
 
-def written(records: Sequence[Record], layout: Format) -> dict[str, bytes]:
+def written(records: Sequence[ManifestRecord], layout: Format) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as root:
         with Folder(Path(root)) as folder:
             writer = _open_writer(layout, folder, STORED_AT)
@@ -129,7 +129,7 @@ def test_only_an_export_of_pages_leaves_other_lines_out(layout: Format) -> None:
     document = factories.document(annotation=factories.annotation("a"), sha256="f" * 64)
 
     record = to_record(
-        [document], Query(format=layout, bucket="raw"), Splitting.parse("1/0/0", "group")
+        [document], ExportQuery(format=layout, bucket="raw"), Splitting.parse("1/0/0", "group")
     )
 
     assert (record is Exclusion.NOT_OF_A_PAGE) == layout.is_of_pages

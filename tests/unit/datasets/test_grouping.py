@@ -13,7 +13,7 @@ from services.common.domain.records import Source
 from services.datasets.copies import provenance_of
 from services.datasets.evaluation import SplitPart
 from services.datasets.grouping import GROUPINGS, Splitting, source_group
-from services.datasets.manifest import Format, Query, Record
+from services.datasets.manifest import ExportQuery, Format, ManifestRecord
 from services.datasets.selection import to_record
 from services.datasets.splits import NAMES
 from tests.factories import NOW, annotation, document
@@ -103,13 +103,13 @@ def test_sources_that_an_export_is_limited_to_decide_first() -> None:
     later = {"collection": "b", "split": "test", "group": "gb", "url": "https://b.example/"}
     (found,) = image("a", earlier, later | {"at": NOW.replace(day=25)})
     copies = [found.having(annotation=annotation("text"))]
-    query = Query(format=Format.HF, bucket="raw", collection="b", use_split=True)
+    query = ExportQuery(format=Format.HF, bucket="raw", collection="b", use_split=True)
 
     def limited(group_by: str) -> Splitting:
         return Splitting.parse("40/30/30", group_by, use_given=True, limits=query)
 
     record = to_record(copies, query, limited("group"))
-    assert isinstance(record, Record)
+    assert isinstance(record, ManifestRecord)
     assert (record.split, record.group, record.hosts[0]) == ("test", "gb", "b.example")
     assert record.split_groups == ["group:gb", "group:ga"]
     assert limited("source").groups(copies) == ["host:b.example"]

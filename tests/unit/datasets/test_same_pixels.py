@@ -19,7 +19,7 @@ from services.common.domain.normal_form import is_shown_alike
 from services.datasets.export import _add
 from services.datasets.folder import Folder
 from services.datasets.formats.files import TrOcr
-from services.datasets.manifest import Record
+from services.datasets.manifest import ManifestRecord
 from services.review.pictures import to_picture
 from tests.support.images import differing_images, encode, line_image, readable_images
 
@@ -60,7 +60,7 @@ def shown_on_review_page(content: bytes) -> Pixels:
 
 def exported(content: bytes, root: Path) -> Path:
     """Lay an image out as an export does; return its file."""
-    record = Record(
+    record = ManifestRecord(
         sha256=hashlib.sha256(content).hexdigest(), key="k", etag="e", split="train", label="image",
         origin=Origin.ANNOTATION, agreement=None, score=None, engine=None, model_version=None,
         hosts=[],

@@ -21,7 +21,7 @@ from services.common.domain.trained_models import (
     Act,
     Promotion,
 )
-from services.review.models import Stage, read_models, watch_loop
+from services.review.models import LoopStage, read_models, watch_loop
 from tests.factories import decision, model_record
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -46,7 +46,7 @@ def promote(models: Path, name: str) -> None:
 
 
 def test_models_and_promotions_are_shown_the_latest_first(models: Path) -> None:
-    assert (read_models(models).stage, read_models(models).promoted) == (Stage.OFF, "ppocrv6")
+    assert (read_models(models).stage, read_models(models).promoted) == (LoopStage.OFF, "ppocrv6")
     write_model(models, "one")
     write_model(models, "two", trained_at=NOW, decision=decision())
     for name in ("one", "two"):
@@ -112,8 +112,8 @@ async def test_metrics_say_where_the_loop_stands(models: Path) -> None:
 
     await watch_loop(models, stop)
 
-    for stage in Stage:
+    for stage in LoopStage:
         value = REGISTRY.get_sample_value("review_loop_stage", {"stage": stage})
-        assert value == (stage is Stage.WAITING)
+        assert value == (stage is LoopStage.WAITING)
     assert REGISTRY.get_sample_value("review_loop_new_annotations") == 50
     assert json.loads((models / LOOP).read_text())["wanted"] == 200

@@ -11,7 +11,7 @@ from PIL import Image
 from services.common.domain.page import Line
 from services.segmenter.detection import PaddleDetector, ProbabilityMap, load_detector
 from services.segmenter.joining import MOST_PIECES, Box, join_pieces
-from services.segmenter.pictures import Picture, cut_lines
+from services.segmenter.pictures import DecodedPage, cut_lines
 from services.segmenter.reading_order import reading_order
 from tests.support.pages import LEFT_LINES, RIGHT_LINES, draw_page, to_pixels
 
@@ -110,7 +110,7 @@ def test_line_is_cut_level() -> None:
     quad = (50, 100, 249, 60, 253, 80, 54, 120)
     cv2.fillConvexPoly(page, np.array(quad, np.int32).reshape(4, 2), (0, 0, 0))
 
-    [file] = cut_lines(Picture(page, ()), [Line(quad=quad)])
+    [file] = cut_lines(DecodedPage(page, ()), [Line(quad=quad)])
 
     with Image.open(BytesIO(file)) as line:
         pixels = np.asarray(line.convert("RGB"))

@@ -11,10 +11,10 @@ from services.common.domain.page_request import Cut
 from services.segmenter import merging
 from services.segmenter.cutting_again import cut_again
 from services.segmenter.detection import DetectedLine
-from services.segmenter.merging import Merged, Place, merge, to_run
+from services.segmenter.merging import Merged, PageGeometry, merge, to_run
 
 NOW = datetime(2026, 11, 28, tzinfo=UTC)
-PLACE = Place("ab" * 32, 1000, 1400)
+PLACE = PageGeometry("ab" * 32, 1000, 1400)
 
 
 def quad(top: int, *, left: int = 100, width: int = 800, height: int = 40) -> Quad:

@@ -39,7 +39,7 @@ from services.training.course import Course, Epoch  # noqa: E402
 from services.training.learnt import LEARNT, Learnt, learnt_by  # noqa: E402
 from services.training.lines import TrainingLine, _held_out, read_export, read_held_out  # noqa: E402
 from services.training.trainee import open_base  # noqa: E402
-from services.training.training import FineTuning, Plan, rate  # noqa: E402
+from services.training.training import FineTuning, TrainingPlan, rate  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -412,7 +412,7 @@ def test_training_that_was_killed_ends_as_if_it_had_not_been(tmp_path: Path, mod
 
 def test_checkpoint_of_an_earlier_version_is_refused(tmp_path: Path, models: Path) -> None:
     export = write_export(tmp_path / "set", TEXTS)
-    plan = Plan(16, 2, 0.01, patience=5, seed=0, device="cpu", is_augmented=True)
+    plan = TrainingPlan(16, 2, 0.01, patience=5, seed=0, device="cpu", is_augmented=True)
     known = [[learning._digest(export)], open_base("start", set()).version, asdict(plan)]
     identity = sha256(json.dumps(known).encode()).hexdigest()
     CheckpointFile(models / ".training/lines.pt", identity).save({"epochs": []})

@@ -14,7 +14,7 @@ MAX_RECORD_LINES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CellRow:
     """A row of cells."""
 
     line: int
@@ -82,7 +82,7 @@ class _Feeder:
 
 def read_records(
     lines: Iterable[FileLine], separator: str, *, is_quoted: bool
-) -> Iterator[Record | Damaged]:
+) -> Iterator[CellRow | Damaged]:
     """Yield the records of CSV (RFC 4180), with or without quoting."""
     feeder = _Feeder(lines)
     reader = csv.reader(
@@ -106,10 +106,12 @@ def read_records(
             if damaged := next((line for line in feeder.taken if line.undecodable), None):
                 yield _undecodable(feeder.taken[0].number, damaged)
             elif cells:
-                yield Record(feeder.taken[0].number, cells, _raw(feeder.taken, is_quoted=is_quoted))
+                yield CellRow(
+                    feeder.taken[0].number, cells, _raw(feeder.taken, is_quoted=is_quoted)
+                )
 
 
-def read_lines(lines: Iterable[FileLine]) -> Iterator[Record | Damaged]:
+def read_lines(lines: Iterable[FileLine]) -> Iterator[CellRow | Damaged]:
     """Yield each non-blank line as a record of one cell."""
     for line in lines:
         text = line.text.removeprefix(MARK).strip()
@@ -118,7 +120,7 @@ def read_lines(lines: Iterable[FileLine]) -> Iterator[Record | Damaged]:
         elif line.undecodable:
             yield _undecodable(line.number, line)
         elif text:
-            yield Record(line.number, [text], text)
+            yield CellRow(line.number, [text], text)
 
 
 def _raw(taken: Sequence[FileLine], *, is_quoted: bool) -> str | None:

@@ -18,7 +18,7 @@ from services.common.domain.tables.dialect import (
     find_dialect,
 )
 from services.common.domain.tables.lines import FileLine, detect_encoding, open_lines
-from services.common.domain.tables.records import Damaged, Record, read_lines, read_records
+from services.common.domain.tables.records import CellRow, Damaged, read_lines, read_records
 from services.common.domain.tables.report import Note, Report, TableRow
 
 
@@ -83,7 +83,7 @@ def _from(lines: Iterator[FileLine], number: int) -> Iterator[FileLine]:
     return (line for line in lines if line.number >= number)
 
 
-def _records(lines: Iterator[FileLine], dialect: Dialect) -> Iterator[Record | Damaged]:
+def _records(lines: Iterator[FileLine], dialect: Dialect) -> Iterator[CellRow | Damaged]:
     if dialect.separator is None:
         return read_lines(lines)
     return read_records(lines, dialect.separator, is_quoted=dialect.is_quoted)
@@ -102,7 +102,7 @@ def _describe(report: Report, dialect: Dialect, header: int) -> None:
 
 
 def _to_row(
-    record: Record, dialect: Dialect, null: str | None, report: Report
+    record: CellRow, dialect: Dialect, null: str | None, report: Report
 ) -> TableRow | Damaged | None:
     columns = dialect.columns
     cells = record.cells
@@ -130,7 +130,7 @@ def _to_row(
 
 
 def _joined(
-    record: Record, dialect: Dialect, width: int, null: str | None, report: Report
+    record: CellRow, dialect: Dialect, width: int, null: str | None, report: Report
 ) -> TableRow | Damaged:
     """Read a row of too many cells, if the text is the last column.
 
@@ -151,7 +151,7 @@ def _joined(
     return _too_many(record, separator, width)
 
 
-def _joined_url(record: Record, separator: str, width: int, report: Report) -> TableRow | Damaged:
+def _joined_url(record: CellRow, separator: str, width: int, report: Report) -> TableRow | Damaged:
     """Read a row whose URL may contain separators: it ends with an image suffix."""
     parts = (record.raw or "").split(separator)
     for place in range(2, len(parts) if width == 2 else 0):
@@ -163,7 +163,7 @@ def _joined_url(record: Record, separator: str, width: int, report: Report) -> T
     return _too_many(record, separator, width)
 
 
-def _too_many(record: Record, separator: str | None, width: int) -> Damaged:
+def _too_many(record: CellRow, separator: str | None, width: int) -> Damaged:
     detail = f"{len(record.cells)} cells in a table of {width} columns; a quote is missing"
     value = (separator or "").join(record.cells)
     return Damaged(record.line, value, "too_many_cells", detail)

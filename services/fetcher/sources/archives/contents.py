@@ -22,7 +22,7 @@ _RAW_DEFLATE = -15
 _IS_DEFLATED, _HAS_CRC = 1, 2
 
 
-class Place(NamedTuple):
+class ContentLocation(NamedTuple):
     """Location and checks of a member's content."""
 
     at: int
@@ -45,7 +45,9 @@ def index_records(entries: Iterable[Entry], limits: ArchiveLimits) -> Iterator[b
             flags = (_IS_DEFLATED if entry.is_deflated else 0) | (
                 _HAS_CRC if entry.crc is not None else 0
             )
-            place = Place(entry.content_at, entry.packed_size, entry.size, entry.crc or 0, flags)
+            place = ContentLocation(
+                entry.content_at, entry.packed_size, entry.size, entry.crc or 0, flags
+            )
             places.setdefault(digest, _RECORD.pack(digest, *place))
     yield from sorted(places.values())
 
@@ -79,23 +81,23 @@ class MemberReader:
             _check(content, place)
         return content
 
-    def _find(self, digest: bytes) -> Place:
+    def _find(self, digest: bytes) -> ContentLocation:
         low, high = 0, self._count
         while low < high:
             middle = (low + high) // 2
             self._index.seek(middle * _RECORD.size)
             found, *place = _RECORD.unpack(self._index.read(_RECORD.size))
             if found == digest:
-                return Place(*place)
+                return ContentLocation(*place)
             low, high = (middle + 1, high) if found < digest else (low, middle)
         raise ArchiveRefusedError("the archive has no such readable member")
 
 
-def _stored(file: IO[bytes], place: Place, most: int) -> bytes:
+def _stored(file: IO[bytes], place: ContentLocation, most: int) -> bytes:
     return file.read(min(place.size, most))
 
 
-def _inflated(file: IO[bytes], place: Place, most: int) -> bytes:
+def _inflated(file: IO[bytes], place: ContentLocation, most: int) -> bytes:
     inflate = zlib.decompressobj(_RAW_DEFLATE)
     content, left = bytearray(), place.packed_size
     try:
@@ -112,7 +114,7 @@ def _inflated(file: IO[bytes], place: Place, most: int) -> bytes:
     return bytes(content)
 
 
-def _check(content: bytes, place: Place) -> None:
+def _check(content: bytes, place: ContentLocation) -> None:
     if len(content) != place.size:
         raise ArchiveRefusedError("the member has a wrong length")
     if place.flags & _HAS_CRC and zlib.crc32(content) != place.crc:

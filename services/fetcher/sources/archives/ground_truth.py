@@ -51,7 +51,7 @@ def may_annotate(name: str) -> bool:
     return path.name == _TYPED_LABELS or path.suffix.lower() in _TABLES | {".txt"}
 
 
-class GroundTruth:
+class ArchiveGroundTruth:
     """Annotations by the images' paths.
 
     Args:

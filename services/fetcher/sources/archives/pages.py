@@ -16,7 +16,7 @@ from services.common.domain.normal_form import is_sideways, is_turned
 from services.common.domain.tables.names import ImageNames
 from services.common.domain.tables.report import Note, Report
 from services.fetcher.sources.addresses import LineAddress, line_url, member_url
-from services.fetcher.sources.archives.ground_truth import GroundTruth
+from services.fetcher.sources.archives.ground_truth import ArchiveGroundTruth
 from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError
 from services.fetcher.sources.lists.rows import Row, check_annotation, reject
 
@@ -64,7 +64,7 @@ class TranscribedPages:
         """Return whether an image is a page, which is split into lines."""
         return image in self._transcripts or image in self._refused
 
-    def rows(self, place: int, url: str, image: str, truth: GroundTruth) -> Iterator[Row]:
+    def rows(self, place: int, url: str, image: str, truth: ArchiveGroundTruth) -> Iterator[Row]:
         """Yield an item or a rejection for each line of a page.
 
         Args:

@@ -13,7 +13,11 @@ from services.common.domain.tables.names import is_image
 from services.common.domain.tables.report import Report
 from services.fetcher.sources.addresses import member_url
 from services.fetcher.sources.archives.formats import OpenArchive
-from services.fetcher.sources.archives.ground_truth import GroundTruth, is_companion, may_annotate
+from services.fetcher.sources.archives.ground_truth import (
+    ArchiveGroundTruth,
+    is_companion,
+    may_annotate,
+)
 from services.fetcher.sources.archives.members import (
     ArchiveLimits,
     ArchiveRefusedError,
@@ -69,7 +73,7 @@ def archive_rows(
     if options.pages:
         images += [name for name in taken if _is_document(archive, name)]
     texts = [name for name in taken if may_annotate(name)]
-    truth = GroundTruth(archive, texts, images, report, options)
+    truth = ArchiveGroundTruth(archive, texts, images, report, options)
     report.licence, report.data_set = _catalogued(_catalogue(archive, taken))
     known, seen = set(images), set[str]()
     more = 0

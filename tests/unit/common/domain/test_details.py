@@ -30,7 +30,7 @@ from services.common.domain.tables.columns import NAMING, ROLES, ReadingOptions
 from services.common.domain.tables.list_format import ListFormat
 from services.datasets import copies
 from services.datasets.formats.writing import FACTS
-from services.datasets.manifest import Record
+from services.datasets.manifest import ManifestRecord
 from services.fetcher.jobs import FetchJob, parse_job
 from services.fetcher.progress import FAILED_COLUMNS
 from services.fetcher.sources.lists.formats import OpenList, open_list
@@ -71,7 +71,7 @@ def details_of(found: OpenList) -> list[Details]:
             id="sources of an export",
         ),
         # an export has lines
-        pytest.param(Record.model_fields, {"is_page"}, id="manifest"),
+        pytest.param(ManifestRecord.model_fields, {"is_page"}, id="manifest"),
         pytest.param(FACTS, {"is_page"}, id="tables of an export"),
         # metadata is the last column, as JSON
         pytest.param(FAILED_COLUMNS, {"metadata"}, id="failed.csv"),
