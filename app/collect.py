@@ -129,7 +129,7 @@ class Collector:
                 writing.cancel()
                 await asyncio.wait({writing})
                 while not self._waiting.empty():
-                    self._leave(self._waiting.get_nowait(), dropped="stopped")
+                    self._release(self._waiting.get_nowait(), dropped="stopped")
 
     async def _write_all(self, store: Bucket) -> None:
         while True:
@@ -142,13 +142,13 @@ class Collector:
                     "bucket unavailable, images buffered", code=error.code, error=str(error)
                 )
             except asyncio.CancelledError:
-                self._leave(seen, dropped="stopped")
+                self._release(seen, dropped="stopped")
                 raise
             except Exception:
-                self._leave(seen, dropped="internal_error")
+                self._release(seen, dropped="internal_error")
                 log.exception("image collection failed")
             else:
-                self._leave(seen)
+                self._release(seen)
             finally:
                 self._waiting.task_done()
 
@@ -183,7 +183,7 @@ class Collector:
         self._room_images -= 1
         self._metrics.waiting.inc()
 
-    def _leave(self, seen: Seen, *, dropped: str | None = None) -> None:
+    def _release(self, seen: Seen, *, dropped: str | None = None) -> None:
         """Release an image's buffer space: it was written, or dropped for ``reason``."""
         self._room_bytes += len(seen.content)
         self._room_images += 1

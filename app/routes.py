@@ -109,10 +109,10 @@ def _prediction_router(
             if media_type(request) == "application/json":
                 asked = await receive_url(request, one, hold)
                 work = service.predict_url(asked, hold, may_collect=may_collect)
-                return await _unless_gone(request, work)
+                return await _until_disconnect(request, work)
             form = await receive_form(request, "file", one, hold)
             origin = service.provenance(form.fields) if may_collect else None
-            return await _unless_gone(request, service.predict(form.files[0], origin))
+            return await _until_disconnect(request, service.predict(form.files[0], origin))
 
     @router.post(
         "/predict/batch",
@@ -124,7 +124,7 @@ def _prediction_router(
         with admitted() as hold:
             origin = service.provenance({}) if _may_collect(request) else None
             form = await receive_form(request, "files", many, hold)
-            return await _unless_gone(request, service.predict_all(form.files, origin))
+            return await _until_disconnect(request, service.predict_all(form.files, origin))
 
     return router
 
@@ -136,25 +136,25 @@ def _may_collect(request: Request) -> bool:
     return wish == "yes"
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def _until_disconnect(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Cancel the work when the client disconnects.
 
     Raises:
         AbandonedError: The client disconnected.
     """
     working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_departure(request))
+    disconnecting = asyncio.create_task(_wait_disconnect(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise AbandonedError("client disconnected before the response")
         return working.result()
     finally:
-        for task in (working, leaving):
+        for task in (working, disconnecting):
             task.cancel()
 
 
-async def _departure(request: Request) -> None:
+async def _wait_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

@@ -45,7 +45,7 @@ async def open_fetcher(settings: CliSettings) -> AsyncIterator[FetcherClient]:
         try:
             yield fetcher
         except (FetcherUnavailableError, FetcherRefusedError) as error:
-            raise _told(error, settings) from error
+            raise _to_command_error(error, settings) from error
 
 
 async def failures(fetcher: FetcherClient, batch_id: str) -> list[ItemStatus]:
@@ -65,7 +65,7 @@ async def polled(
         await asyncio.sleep(every_seconds)
 
 
-def _told(
+def _to_command_error(
     error: FetcherUnavailableError | FetcherRefusedError, settings: CliSettings
 ) -> CommandError:
     if isinstance(error, UnexpectedAnswerError):

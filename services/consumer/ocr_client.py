@@ -101,7 +101,7 @@ class OcrClient:
         """
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(OcrOverloadedError),
-            wait=_asked_for,
+            wait=_wait_retry_after,
             stop=stop_after_attempt(OVERLOAD_ATTEMPTS),
             reraise=True,
         ):
@@ -192,7 +192,7 @@ def _no_service(body: bytes, retry_after: float | None) -> OcrUnavailableError:
     return OcrUnavailableError(f"503 {code}".strip(), retry_after_seconds=retry_after)
 
 
-def _asked_for(state: RetryCallState) -> float:
+def _wait_retry_after(state: RetryCallState) -> float:
     """Return the API's ``Retry-After`` in seconds, with jitter."""
     error = state.outcome.exception() if state.outcome is not None else None
     asked = error.retry_after_seconds if isinstance(error, OcrUnavailableError) else None

@@ -188,12 +188,12 @@ class Pull:
             shown=shown_in(task),
         )
         is_conflict = is_listed and outcome is Outcome.CONFLICT
-        if is_conflict and await self._has_said(image, annotation.origin):
+        if is_conflict and await self._is_source_of(image, annotation.origin):
             raise _OvertakenError
         return outcome
 
     async def _withdraw(self, image: str, origin: str, *, is_listed: bool) -> PullResult:
-        if not await self._has_said(image, origin):
+        if not await self._is_source_of(image, origin):
             return PullResult.OPEN
         if is_listed:
             raise _OvertakenError
@@ -201,7 +201,7 @@ class Pull:
             pass  # also earlier annotations of the same task
         return PullResult.WITHDRAWN
 
-    async def _has_said(self, image: str, origin: str) -> bool:
+    async def _is_source_of(self, image: str, origin: str) -> bool:
         """Whether an image's annotation comes from this task."""
         annotation = (await self._images.load(image)).annotation
         return annotation is not None and annotation.origin == origin

@@ -53,7 +53,7 @@ class MigrationReport:
     """The first documents of no version's form, each with its problem; they are left alone."""
     invalid_count: int = 0
 
-    def leave_alone(self, problem: str) -> None:
+    def count_invalid(self, problem: str) -> None:
         """Count a document that can't be migrated."""
         self.invalid_count += 1
         if len(self.invalid) < MOST_INVALID:
@@ -132,9 +132,9 @@ class Migration:
                 typed(kind, each)
                 changes.append(({"_id": each["_id"]}, {"$set": missing(each)}))
             except PermanentError as error:
-                self.report.leave_alone(str(error))
+                self.report.count_invalid(str(error))
             except KeyError as error:
-                self.report.leave_alone(f"{each['_id']}: {error} is missing")
+                self.report.count_invalid(f"{each['_id']}: {error} is missing")
         try:
             return await collection.update_each(changes)
         except DocumentRefusedError:
@@ -144,7 +144,7 @@ class Migration:
         try:
             return await collection.update_one(where, change)
         except DocumentRefusedError as error:
-            self.report.leave_alone(f"{where['_id']}: {error}")
+            self.report.count_invalid(f"{where['_id']}: {error}")
             return 0
 
     async def _migrate_images(self, page: Sequence[Document]) -> int:
@@ -162,9 +162,9 @@ class Migration:
                 try:
                     return await self._images.change(document_id, decide)
                 except DocumentRefusedError as error:
-                    self.report.leave_alone(f"{document_id}: {error}")
+                    self.report.count_invalid(f"{document_id}: {error}")
                 except PermanentError as error:
-                    self.report.leave_alone(str(error))
+                    self.report.count_invalid(str(error))
                 return 0
 
         return sum(await asyncio.gather(*(migrate(each["_id"]) for each in page)))

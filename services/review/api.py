@@ -134,7 +134,7 @@ def _install_pages_of_errors(app: FastAPI, state: AppState) -> None:
 
 def _page_of_error(state: AppState) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def show(request: Request, error: Exception) -> Response:
-        status, code, detail = _said_of(error)
+        status, code, detail = _describe(error)
         session = state.sessions.read(request.cookies.get(COOKIE))
         return state.templates.for_request(request).render(
             "error", session, status=status, state=status, code=code, detail=detail
@@ -143,7 +143,7 @@ def _page_of_error(state: AppState) -> Callable[[Request, Exception], Awaitable[
     return show
 
 
-def _said_of(error: Exception) -> tuple[int, str, Text | str]:
+def _describe(error: Exception) -> tuple[int, str, Text | str]:
     """Return status, code and message of an error."""
     match error:
         case ProblemError():
@@ -157,10 +157,10 @@ def _said_of(error: Exception) -> tuple[int, str, Text | str]:
         case HTTPException():
             return error.status_code, "http_error", HTTP_ERRORS.get(error.status_code, error.detail)
         case _:
-            return 422, "invalid_request", _said_of_invalid(error)
+            return 422, "invalid_request", _describe_invalid(error)
 
 
-def _said_of_invalid(error: Exception) -> Text:
+def _describe_invalid(error: Exception) -> Text:
     """Say which parameter of an address or form is wrong, what it is, and why."""
     found = error.errors() if isinstance(error, RequestValidationError | ValidationError) else []
     if not found or not (place := [part for part in found[0]["loc"] if part not in PLACES]):

@@ -29,7 +29,7 @@ MAX_WAITING = 100
 MAX_TRIES = 10
 """Attempts to read a task that Label Studio can't return."""
 
-MAX_TOLD = 20
+MAX_LOGGED = 20
 """Limit of logged messages per pull."""
 
 
@@ -82,7 +82,7 @@ class Inbox:
         else:
             self._gate.reset()
             log.info("task pulled", task=task, outcomes=dict(report.counts))
-            _tell(report)
+            _log_report(report)
 
     async def _read(self, task: int | None) -> PullReport:
         project = await self._studio.find_project(self._title)
@@ -101,12 +101,12 @@ class Inbox:
         return report
 
 
-def _tell(report: PullReport) -> None:
+def _log_report(report: PullReport) -> None:
     for outcome, count in report.counts.items():
         LABEL_STUDIO_TASKS.labels(outcome=outcome).inc(count)
-    for each in report.remarks[:MAX_TOLD]:
-        said = {"outcome": each.outcome, "image": each.image, "detail": each.detail}
-        log.warning("annotation not written", task=each.task, **said)
+    for each in report.remarks[:MAX_LOGGED]:
+        fields = {"outcome": each.outcome, "image": each.image, "detail": each.detail}
+        log.warning("annotation not written", task=each.task, **fields)
 
 
 class _Named(BaseModel):

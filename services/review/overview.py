@@ -129,9 +129,9 @@ class Overview:
         self._state = RefreshedAnswer(partial(ask_servers, sources))
         self._images = RefreshedAnswer(partial(count_images, sources.images))
 
-    async def look(self) -> Snapshot | None:
+    async def latest(self) -> Snapshot | None:
         """Return the figures; None if the first ones take long."""
-        state, counted = await asyncio.gather(self._state.look(), self._images.look())
+        state, counted = await asyncio.gather(self._state.latest(), self._images.latest())
         if state is None:
             return None
         if isinstance(counted, str):

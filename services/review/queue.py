@@ -292,7 +292,7 @@ class Queue:
                     break
 
     async def _suggested(self, wanted: QueueFilter) -> AsyncIterator[str]:
-        suggested = await self.suggestions.look() if wanted.mode is Mode.TEACHING else None
+        suggested = await self.suggestions.latest() if wanted.mode is Mode.TEACHING else None
         for each in [*(suggested or {}).values()]:
             if is_within(each, wanted.limits, wanted.host):
                 yield each.id

@@ -39,7 +39,7 @@ class RefreshedAnswer(Generic[T]):
             self._task = asyncio.create_task(self._refresh())
         return self.last
 
-    async def look(self) -> T | None:
+    async def latest(self) -> T | None:
         """Return a fresh answer, else the last one; None if the first one takes long."""
         self.ask()
         if self._task is not None and not self._task.done():

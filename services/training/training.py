@@ -37,7 +37,7 @@ SHOWN_STEPS = 50
 """Steps per shown mean loss."""
 
 
-class TrainingProgress(Protocol):
+class ProgressDisplay(Protocol):
     """Shows a training."""
 
     def stage(self, words: str) -> None:
@@ -108,7 +108,7 @@ class FineTuning:
         plan: TrainingPlan,
         *,
         checkpoint: CheckpointFile,
-        progress: TrainingProgress,
+        progress: ProgressDisplay,
     ) -> None:
         self._trainee, self._train, self._validation = trainee, train, validation
         self._plan, self._checkpoint, self._progress = plan, checkpoint, progress

@@ -28,11 +28,11 @@ def main(target: str, memory_bytes: int, cpu_seconds: int, args: list[Any]) -> N
         for result in function(file, *args):
             sys.stdout.write(json.dumps([result]) + "\n")
     except InputRefusedError as error:
-        _tell("refused", str(error))
+        _write_failure("refused", str(error))
     except MemoryError:
-        _tell("memory", "")
+        _write_failure("memory", "")
     except Exception as error:  # noqa: BLE001 - parsers raise anything on hostile input
-        _tell("crashed", f"{type(error).__name__}: {error}")
+        _write_failure("crashed", f"{type(error).__name__}: {error}")
 
 
 def _limit(memory_bytes: int, cpu_seconds: int) -> None:
@@ -45,7 +45,7 @@ def _limit(memory_bytes: int, cpu_seconds: int) -> None:
         _OOM_SCORE.write_text("1000")
 
 
-def _tell(kind: str, detail: str) -> None:
+def _write_failure(kind: str, detail: str) -> None:
     sys.stdout.write(json.dumps({kind: detail[:1000]}) + "\n")
 
 

@@ -136,8 +136,8 @@ class Submissions:
         Raises:
             IdempotencyKeyReusedError: The key belongs to another list.
         """
-        known = await self._known(described)
-        return known if known is not None and known.loaded else None
+        submitted = await self._find_submitted(described)
+        return submitted if submitted is not None and submitted.loaded else None
 
     async def preview(self, opened: OpenList) -> ListPreview:
         """Read a list without storing it.
@@ -186,11 +186,11 @@ class Submissions:
             ListClearedError: It took longer than incomplete lists are kept.
             MalformedListError: Its rows can't be read.
         """
-        known = await self._known(described)
-        if known is not None and known.loaded:
-            return known
+        submitted = await self._find_submitted(described)
+        if submitted is not None and submitted.loaded:
+            return submitted
         rejections = Rejections()
-        batch = await self._write_pages(opened.rows, described, known, rejections)
+        batch = await self._write_pages(opened.rows, described, submitted, rejections)
         reading = opened.report
         if batch is None:
             raise EmptyListError(rejections, reading)
@@ -213,11 +213,11 @@ class Submissions:
         self,
         rows: Iterator[Row],
         described: Description,
-        known: Batch | None,
+        submitted: Batch | None,
         rejections: Rejections,
     ) -> Batch | None:
         """Store the pages of a list; return its batch, or None without valid rows."""
-        batch = await self._join(known, described) if known else None
+        batch = await self._join(submitted, described) if submitted else None
         count, accepted, touched = 0, 0, time.monotonic()
         pages, loop = _pages(rows, rejections), asyncio.get_running_loop()
         while page := await loop.run_in_executor(self._threads, next, pages, None):
@@ -230,33 +230,33 @@ class Submissions:
                 await self._batches.touch(batch.id)
         return batch and batch.having(accepted=accepted, pages=batch.pages.having(count=count))
 
-    async def _known(self, described: Description) -> Batch | None:
+    async def _find_submitted(self, described: Description) -> Batch | None:
         if described.idempotency_key is None:
             return None
-        known = await self._batches.with_key(described.idempotency_key)
-        if known is not None and known.digest != described.digest:
+        submitted = await self._batches.with_key(described.idempotency_key)
+        if submitted is not None and submitted.digest != described.digest:
             raise IdempotencyKeyReusedError(
                 "Idempotency-Key was already used with a different request body"
             )
-        return known
+        return submitted
 
     async def _begin(self, described: Description) -> Batch:
         batch = _new_batch(described)
         try:
             await self._batches.add(batch)
         except DuplicateDocumentError:  # the same request is being processed elsewhere: join it
-            known = await self._known(described)
-            joined = await self._join(known, described) if known else None
+            submitted = await self._find_submitted(described)
+            joined = await self._join(submitted, described) if submitted else None
             if joined is None:
                 raise
             return joined
         return batch
 
-    async def _join(self, known: Batch, described: Description) -> Batch | None:
+    async def _join(self, submitted: Batch, described: Description) -> Batch | None:
         """Resume a batch with the same list; return it, or None if it was deleted."""
-        if known.content_digest != described.content_digest:
+        if submitted.content_digest != described.content_digest:
             raise IdempotencyKeyReusedError("list content at this URL has changed")
-        return known if await self._batches.touch(known.id) else None
+        return submitted if await self._batches.touch(submitted.id) else None
 
 
 def _pages(rows: Iterator[Row], rejections: Rejections) -> Iterator[ListPage]:

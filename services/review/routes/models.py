@@ -14,7 +14,7 @@ router = APIRouter()
 async def models_page(state: StateDep, user: CurrentUser) -> Response:
     """Show the models, what is served, and where the loop stands."""
     found, now = await asyncio.gather(
-        asyncio.to_thread(read_models, state.settings.models), state.overview.look()
+        asyncio.to_thread(read_models, state.settings.models), state.overview.latest()
     )
     monitoring = now.monitoring if now else None
     return state.templates.render("models", user, found=found, monitoring=monitoring)

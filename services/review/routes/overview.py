@@ -15,7 +15,7 @@ router = APIRouter()
 @router.get("/")
 async def overview_page(state: StateDep, user: CurrentUser) -> Response:
     """Show the flow of images, what is wrong with it, and how well they are read."""
-    now = await state.overview.look()
+    now = await state.overview.latest()
     figures = state.quality.figures
     labels = state.queue.suspects
     suspects = len(labels.ids(NO_LIMITS)) if labels.is_ready else None

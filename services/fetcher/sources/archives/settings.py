@@ -34,7 +34,7 @@ class ArchiveSettings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _one_has_room(self) -> Self:
+    def _archive_fits_spool(self) -> Self:
         if self.max_archive_bytes + self.max_archive_decoded_bytes > self.max_spool_bytes:
             raise ValueError(
                 "max_spool_bytes must have room for an archive and what gzip made of it: "

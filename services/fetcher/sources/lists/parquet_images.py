@@ -26,7 +26,7 @@ from services.fetcher.sources.lists.parquet_reader import (
     kind_of,
     names_of,
     refusing,
-    without_unsaid,
+    without_binary_columns,
 )
 from services.fetcher.sources.lists.rows import WANTED, ListItem, check_annotation
 
@@ -125,7 +125,7 @@ def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:
         raise InputRefusedError(missing(schema.names, wanted))
     if columns.text is not None:
         kind_of(schema.field(columns.text))
-    columns = without_unsaid(columns, schema)
+    columns = without_binary_columns(columns, schema)
     yield asdict(columns)
     names = names_of(columns)
     parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=_STREAM_BYTES)

@@ -49,7 +49,7 @@ def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:
     columns = find_columns(schema.names, wanted)
     if columns is None:
         raise InputRefusedError(missing(schema.names, wanted))
-    columns = without_unsaid(columns, schema)
+    columns = without_binary_columns(columns, schema)
     kinds = {
         place: kind_of(schema.field(place))
         for place in (columns.where, columns.text)
@@ -81,10 +81,10 @@ def _length(row: tuple[int, Any, Any, str, dict[str, Any], str]) -> int:
     return len(url or "") + len(annotation or "") + Details.from_fields(details).length
 
 
-def without_unsaid(columns: Columns, schema: pa.Schema) -> Columns:
+def without_binary_columns(columns: Columns, schema: pa.Schema) -> Columns:
     """Drop columns of types that JSON can't represent, such as bytes."""
-    said = tuple(place for place in columns.metadata if _has_json(schema.field(place).type))
-    return replace(columns, metadata=said)
+    kept = tuple(place for place in columns.metadata if _has_json(schema.field(place).type))
+    return replace(columns, metadata=kept)
 
 
 def names_of(columns: Columns) -> list[str]:
