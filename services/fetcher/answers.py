@@ -22,7 +22,7 @@ from services.fetcher.sources.addresses import name_of
 
 
 def to_submission(batch: Batch, status_url: str) -> Submission:
-    """Convert."""
+    """Convert an accepted batch."""
     return Submission(
         batch_id=batch.id,
         accepted=batch.accepted,
@@ -35,7 +35,7 @@ def to_submission(batch: Batch, status_url: str) -> Submission:
 
 
 def to_preview(preview: ListPreview) -> Preview:
-    """Convert."""
+    """Convert what a dry run found."""
     return Preview(
         rows=[
             PreviewRow(
@@ -83,7 +83,7 @@ def to_details(counted: CountedBatch) -> BatchDetails:
 
 
 def to_item(item: BatchItem) -> ItemStatus:
-    """Convert."""
+    """Convert an item of a batch."""
     return ItemStatus(
         url=item.source_url or "",
         outcome=item.outcome,

@@ -209,7 +209,7 @@ class DelayReason(StrEnum):
 
     THROTTLED = "throttled"
     """429, 503 or ``Retry-After``."""
-    SILENT = "silent"
+    UNRESPONSIVE = "silent"
     """No response."""
     CRAWL_DELAY = "crawl_delay"
     """Its ``Crawl-delay`` is long."""

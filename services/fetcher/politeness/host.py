@@ -26,17 +26,17 @@ from services.common.runtime.periodic import doubled
 if TYPE_CHECKING:
     import asyncio
 
-SILENT_IN_A_ROW = 5
+UNRESPONSIVE_AFTER = 5
 """Consecutive downloads without response after which a host counts as unresponsive."""
-SILENT_AT_FIRST = 3
+UNRESPONSIVE_AFTER_AT_FIRST = 3
 """The same for a host that has never answered."""
-FIRST_SILENCE_SECONDS = 30.0
+FIRST_UNRESPONSIVE_SECONDS = 30.0
 FIRST_THROTTLE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 600.0
 """Limit of pauses without ``Retry-After``."""
-PATIENCE_SECONDS = 1800.0
+GIVE_UP_SECONDS = 1800.0
 LEAST_THROTTLES = 3
-"""A host that throttles all requests, this many, for ``PATIENCE_SECONDS`` is given up."""
+"""A host that throttles all requests, this many, for ``GIVE_UP_SECONDS`` is given up."""
 _EMA_WEIGHT = 0.2
 """Weight of the last download in the moving average of durations."""
 
@@ -52,7 +52,7 @@ class HostState:
     next_slot_seconds: float = 0.0
     """Time of the next request by its rate limit."""
     crawl_delay: float = 0.0
-    is_silent: bool = False
+    is_unresponsive: bool = False
     pauses: int = 0
     """Consecutive failures without response."""
     paused_for_seconds: float = 0.0
@@ -74,7 +74,7 @@ class Host:
         crawl_delay: Its ``Crawl-delay`` in seconds.
         mean_seconds: Moving average of the duration of a download.
         paused_until: End of its pause.
-        is_silent: It is unresponsive: after its pause, one download at a time.
+        is_unresponsive: It does not answer: after its pause, one download at a time.
         is_known: It has answered before; until then, one download at a time.
         generation: Of the scheduler, when the stored state was read.
         is_stored: Its pause or Crawl-delay is stored, so that it may be evicted here.
@@ -90,29 +90,29 @@ class Host:
     crawl_delay: float = 0.0
     mean_seconds: float = 0.0
     paused_until: float = 0.0
-    is_silent: bool = False
+    is_unresponsive: bool = False
     is_known: bool = False
     is_listed: bool = False
     generation: int = -1
     is_stored: bool = False
     timer: "asyncio.TimerHandle | None" = None
-    _silences: int = 0
+    _unanswered: int = 0
     _pauses: int = 0
     _paused_since: float = 0.0
 
     def record_response(self) -> None:
         """Record any response."""
-        self._silences = self._pauses = 0
-        self.is_silent = False
+        self._unanswered = self._pauses = 0
+        self.is_unresponsive = False
         self.is_known = True
 
-    def record_silence(self, now: float) -> None:
+    def record_no_response(self, now: float) -> None:
         """Record a missing response; several in a row pause the host."""
-        self._silences += 1
-        most = SILENT_IN_A_ROW if self.is_known else SILENT_AT_FIRST
-        if self._silences >= most and now >= self.paused_until:
-            self.is_silent = True
-            self._pause(now, _growing(FIRST_SILENCE_SECONDS, self._pauses))
+        self._unanswered += 1
+        most = UNRESPONSIVE_AFTER if self.is_known else UNRESPONSIVE_AFTER_AT_FIRST
+        if self._unanswered >= most and now >= self.paused_until:
+            self.is_unresponsive = True
+            self._pause(now, _growing(FIRST_UNRESPONSIVE_SECONDS, self._pauses))
 
     def throttled(self, now: float, retry_after: float | None) -> None:
         """Record a throttling response.
@@ -122,8 +122,8 @@ class Host:
             retry_after: Its ``Retry-After`` in seconds, if any. Repeated throttling leads to longer
                 pauses anyway.
         """
-        self._silences = 0
-        self.is_silent = False
+        self._unanswered = 0
+        self.is_unresponsive = False
         self.is_known = True
         if now >= self.paused_until:
             self._pause(now, max(retry_after or 0, _growing(FIRST_THROTTLE_SECONDS, self._pauses)))
@@ -143,14 +143,14 @@ class Host:
     def is_given_up(self, now: float) -> bool:
         """Whether jobs fail while it is paused, instead of being delayed."""
         is_hopeless = (
-            self._pauses >= LEAST_THROTTLES and now - self._paused_since >= PATIENCE_SECONDS
+            self._pauses >= LEAST_THROTTLES and now - self._paused_since >= GIVE_UP_SECONDS
         )
-        return self.is_silent or is_hopeless
+        return self.is_unresponsive or is_hopeless
 
     @property
     def has_recent_failures(self) -> bool:
         """Whether it has recent failures."""
-        return self._silences > 0 or self._pauses > 0
+        return self._unanswered > 0 or self._pauses > 0
 
     def state(self, now: float) -> HostState:
         """Return the state to share with other processes."""
@@ -158,7 +158,7 @@ class Host:
             pause_seconds=max(0.0, self.paused_until - now),
             next_slot_seconds=max(0.0, self.earliest - now),
             crawl_delay=self.crawl_delay,
-            is_silent=self.is_silent,
+            is_unresponsive=self.is_unresponsive,
             pauses=self._pauses,
             paused_for_seconds=now - self._paused_since if self._pauses else 0.0,
         )
@@ -169,7 +169,7 @@ class Host:
         self.crawl_delay = max(self.crawl_delay, state.crawl_delay)
         if now + state.pause_seconds > max(now, self.paused_until):
             self.paused_until = now + state.pause_seconds
-            self.is_silent = state.is_silent
+            self.is_unresponsive = state.is_unresponsive
             self._pauses = state.pauses
             self._paused_since = now - state.paused_for_seconds
 
@@ -238,7 +238,7 @@ def _to_change(state: HostState, now: datetime) -> Document:
         },
         "$set": {
             "crawl_delay": state.crawl_delay,
-            "is_silent": state.is_silent,
+            "is_silent": state.is_unresponsive,
             "pauses": state.pauses,
             "paused_since": now - timedelta(seconds=state.paused_for_seconds),
         },
@@ -248,7 +248,7 @@ def _to_change(state: HostState, now: datetime) -> Document:
 def _to_delayed(document: Document, now: datetime) -> HostStatus:
     reason = DelayReason.CRAWL_DELAY
     if document["paused_until"] > now:
-        reason = DelayReason.SILENT if document["is_silent"] else DelayReason.THROTTLED
+        reason = DelayReason.UNRESPONSIVE if document["is_silent"] else DelayReason.THROTTLED
     return HostStatus(
         host=document["_id"],
         reason=reason,
@@ -266,7 +266,7 @@ def _to_state(document: Document, now: datetime) -> HostState:
         pause_seconds=until("paused_until"),
         next_slot_seconds=until("next_slot_at"),
         crawl_delay=document["crawl_delay"],
-        is_silent=document["is_silent"],
+        is_unresponsive=document["is_silent"],
         pauses=document["pauses"],
         paused_for_seconds=(now - document["paused_since"]).total_seconds(),
     )
