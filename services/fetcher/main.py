@@ -1,7 +1,7 @@
 """Wire and run the fetcher."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,30 +90,61 @@ async def _open(config: Configuration, limits: SlotLimits) -> AsyncIterator[_Ope
         yield _Opened(store, database, source, members, spool, files)
 
 
+@dataclass(frozen=True)
+class Shared:
+    """Objects that several parts use, one of each: a repository gathers concurrent requests."""
+
+    redact: Callable[[str], str]
+    batches: BatchRepository
+    items: ItemRepository
+    pages: ListPages
+    hosts: HostRepository
+    counting: Counting
+    expander: Expander
+    wake: asyncio.Event
+    """Set when there is something to dispatch."""
+
+
+def make_shared(downloads: DownloadSettings, database: Database) -> Shared:
+    """Build the objects that several parts use."""
+    redact = Redactor(downloads.redact_query).redact
+    batches = BatchRepository(database.batches)
+    items, pages = ItemRepository(database.fetches, redact), ListPages(database.lists)
+    return Shared(
+        redact,
+        batches,
+        items,
+        pages,
+        hosts=HostRepository(database.hosts),
+        counting=Counting(batches, items, pages),
+        expander=Expander(pages, items),
+        wake=asyncio.Event(),
+    )
+
+
 async def run(config: Configuration, stop: asyncio.Event) -> None:
     """Serve, dispatch and download until ``stop`` is set; then shut down gracefully."""
-    settings, wake = config.fetcher, asyncio.Event()
+    settings = config.fetcher
     limits = SlotLimits(settings.concurrency, settings.host_concurrency, settings.host_rate)
     async with _open(config, limits) as opened:
-        database = opened.database
-        batches = BatchRepository(database.batches)
-        cancellations = Cancellations(batches)
+        shared = make_shared(config.downloads, opened.database)
+        cancellations = Cancellations(shared.batches)
         clearing = Clearing(
-            batches, ListPages(database.lists), kept_seconds=settings.unfinished_kept_seconds
+            shared.batches, shared.pages, kept_seconds=settings.unfinished_kept_seconds
         )
-        scheduler = HostScheduler(limits, HostRepository(database.hosts))
-        consumer = _consumer(config, opened, scheduler, cancellations)
+        scheduler = HostScheduler(limits, shared.hosts)
+        consumer = _consumer(config, opened, shared, scheduler, cancellations)
         async with asyncio.TaskGroup() as tasks:
             consuming = consumer.run(stop, drain_seconds=settings.drain_seconds)
             parts: dict[str, Coroutine[Any, Any, None]] = {
                 "worker": consuming,
-                "dispatcher": make_dispatcher(config, database, wake).run(stop),
+                "dispatcher": make_dispatcher(config.amqp, shared).run(stop),
                 "cancellations": cancellations.run(stop),
                 "clearing": clearing.run(stop),
             }
             alive = {name: running(tasks.create_task(part)) for name, part in parts.items()}
             ready = {**_checks(opened), "rabbitmq": consumer.check}
-            app = _app(config, opened, wake, ready=ready, alive=alive, stop=stop)
+            app = _app(config, opened, shared, ready=ready, alive=alive, stop=stop)
             server = http_server(app, host=settings.host, port=settings.port)
             tasks.create_task(serve_until(stop, server))
 
@@ -125,22 +156,19 @@ def _checks(opened: _Opened) -> dict[str, Check]:
 def _consumer(
     config: Configuration,
     opened: _Opened,
+    shared: Shared,
     scheduler: HostScheduler,
     cancellations: Cancellations,
 ) -> Consumer:
-    items, forgotten = (
-        _items(config.downloads, opened.database),
-        Forgotten(opened.database.forgotten),
-    )
-    redact = Redactor(config.downloads.redact_query).redact
     pages = sibling(opened.store, config.s3.pages_bucket)
+    forgotten = Forgotten(opened.database.forgotten)
     worker = Worker(
         source=ThrottledDownloader(
             opened.source, scheduler, members=opened.members, files=opened.files
         ),
         scheduler=scheduler,
-        writer=ImageWriter(opened.store, pages, items, forgotten, redact),
-        items=items,
+        writer=ImageWriter(opened.store, pages, shared.items, forgotten, shared.redact),
+        items=shared.items,
         cancellations=cancellations,
         max_attempts=config.fetcher.max_attempts,
         max_page_bytes=config.downloads.max_page_bytes,
@@ -155,37 +183,29 @@ def _consumer(
     )
 
 
-def _items(downloads: DownloadSettings, database: Database) -> ItemRepository:
-    return ItemRepository(database.fetches, Redactor(downloads.redact_query).redact)
-
-
-def make_dispatcher(config: Configuration, database: Database, wake: asyncio.Event) -> Dispatcher:
+def make_dispatcher(amqp: AmqpSettings, shared: Shared) -> Dispatcher:
     """Return the dispatcher, not connected yet."""
-    items, pages = _items(config.downloads, database), ListPages(database.lists)
-    batches = BatchRepository(database.batches)
     return Dispatcher(
-        config.amqp,
+        amqp,
         FETCH_QUEUES,
-        batches=batches,
-        items=items,
-        expander=Expander(pages, items),
-        fair_share=FairShare(Counting(batches, items, pages), items),
-        wake=wake,
+        batches=shared.batches,
+        items=shared.items,
+        expander=shared.expander,
+        fair_share=FairShare(shared.counting, shared.items),
+        wake=shared.wake,
     )
 
 
 def _app(
     config: Configuration,
     opened: _Opened,
-    wake: asyncio.Event,
+    shared: Shared,
     *,
     ready: dict[str, Check],
     alive: dict[str, Check],
     stop: asyncio.Event,
 ) -> FastAPI:
-    settings, database = config.fetcher, opened.database
-    items, pages = _items(config.downloads, database), ListPages(database.lists)
-    batches = BatchRepository(database.batches)
+    settings = config.fetcher
     openings = Openings(
         opened.spool,
         lists=ListLimits(settings.max_list_bytes, settings.max_json_bytes, settings.max_list_rows),
@@ -198,12 +218,19 @@ def _app(
         opened.source, opened.spool, openings, timeout_seconds=settings.list_timeout_seconds
     )
     served = AppState(
-        batches=Batches(batches, items, pages, wake),
-        submissions=Submissions(batches, pages, wake),
+        batches=Batches(
+            shared.batches,
+            shared.items,
+            shared.pages,
+            counting=shared.counting,
+            expander=shared.expander,
+            wake=shared.wake,
+        ),
+        submissions=Submissions(shared.batches, shared.pages, shared.wake),
         openings=openings,
         references=references,
         spool=opened.spool,
-        host_states=HostRepository(database.hosts),
+        host_states=shared.hosts,
         stop=stop,
     )
     return build_app(settings, served, ready=ready, alive=alive)

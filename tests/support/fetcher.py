@@ -30,7 +30,7 @@ from services.common.adapters.repository import TYPES, schema_of
 from services.common.download.settings import DownloadSettings
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.fetcher.batches.dispatcher import Dispatcher
-from services.fetcher.main import Configuration, make_dispatcher, run
+from services.fetcher.main import Configuration, make_dispatcher, make_shared, run
 from services.fetcher.settings import FetcherSettings
 from services.fetcher.sources.archives.settings import ArchiveSettings
 from tests.support.waiting import eventually
@@ -178,8 +178,9 @@ async def hosts_by_partition(
 
 def dispatcher_of(surroundings: Surroundings) -> Dispatcher:
     """Return a dispatcher that a test moves by hand."""
-    config = Configuration(s3=surroundings.s3, amqp=surroundings.amqp, mongo=surroundings.mongo)
-    return make_dispatcher(config, surroundings.database, asyncio.Event())
+    return make_dispatcher(
+        surroundings.amqp, make_shared(DownloadSettings(), surroundings.database)
+    )
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from enum import Enum, auto
 
 import structlog
 from tenacity import retry_if_exception_type
@@ -18,7 +19,7 @@ from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.domain.batch import Batch, number_of
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import UnavailableError
-from services.common.runtime.periodic import retry_for_ever
+from services.common.runtime.periodic import first_of, pause, retry_for_ever
 from services.common.runtime.settings import AmqpSettings
 from services.fetcher.batches.item_repository import ItemRepository, row_of
 from services.fetcher.batches.pages import Counting, Expander
@@ -38,6 +39,19 @@ MOST_DELAYED = 100_000
 """Limit of delayed jobs of all batches."""
 THROTTLED_SECONDS = 5.0
 """Time before a throttled batch is checked again, which needs counting."""
+
+
+class DispatchResult(Enum):
+    """Result of one call of ``dispatch_page``."""
+
+    SERVED = auto()
+    """A batch was served: a page of it published, its items requeued or cancelled."""
+    THROTTLED = auto()
+    """The batch has its share of the delayed jobs; another one may not."""
+    FULL = auto()
+    """The queues are full."""
+    IDLE = auto()
+    """There is no batch to serve."""
 
 
 class FairShare:
@@ -138,14 +152,15 @@ class Dispatcher:
         async with open_publisher(self._settings) as publisher:
             while not stop.is_set():
                 self._wake.clear()
-                if not await self.dispatch_page(publisher):
-                    await self._sleep(stop)
+                result = await self.dispatch_page(publisher)
+                if result in {DispatchResult.FULL, DispatchResult.IDLE}:
+                    await first_of(self._wake.wait(), pause(stop, POLL_SECONDS))
 
     async def _depth(self, publisher: Publisher, queues: Sequence[str]) -> int:
         return sum(await asyncio.gather(*(publisher.depth(each) for each in queues)))
 
-    async def dispatch_page(self, publisher: Publisher) -> bool:
-        """Publish one page of one batch; return False if idle or at a limit.
+    async def dispatch_page(self, publisher: Publisher) -> DispatchResult:
+        """Serve one batch: publish one page of it, or carry out its retry or cancellation.
 
         Raises:
             UnavailableError: MongoDB or RabbitMQ does not answer; the page is published again.
@@ -155,23 +170,25 @@ class Dispatcher:
             delayed >= MOST_DELAYED
             or await self._depth(publisher, self._queues.consumed) >= MOST_WAITING
         ):
-            return False
+            return DispatchResult.FULL
         batch = await self._lease()
         if batch is None:
-            return False
+            return DispatchResult.IDLE
+        result = DispatchResult.SERVED
         if batch.cancelled_at is not None:
             await self._items.cancel(batch.id)
             batch = batch.dispatched()
         elif batch.requeue is not None:
             await self._expander.requeue(batch, batch.requeue)
             batch = batch.requeued()
-        elif await self._fair_share.admits(batch, delayed=delayed):
-            is_again = batch.dispatch.after is not None
-            batch = await (self._dispatch_again if is_again else self._dispatch_new)(
-                batch, publisher
-            )
+        elif not await self._fair_share.admits(batch, delayed=delayed):
+            result = DispatchResult.THROTTLED
+        elif batch.dispatch.after is not None:
+            batch = await self._dispatch_again(batch, publisher)
+        else:
+            batch = await self._dispatch_new(batch, publisher)
         await self._batches.release(batch)
-        return True
+        return result
 
     async def _dispatch_new(self, batch: Batch, publisher: Publisher) -> Batch:
         """Publish the items of the list's next page; return the new state of the batch."""
@@ -215,14 +232,3 @@ class Dispatcher:
     async def _lease(self) -> Batch | None:
         throttled = self._fair_share.throttled
         return await self._batches.lease(self._owner, seconds=LEASE_SECONDS, but=throttled)
-
-    async def _sleep(self, stop: asyncio.Event) -> None:
-        woken = asyncio.ensure_future(self._wake.wait())
-        stopped = asyncio.ensure_future(stop.wait())
-        try:
-            await asyncio.wait(
-                {woken, stopped}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-        finally:
-            woken.cancel()
-            stopped.cancel()

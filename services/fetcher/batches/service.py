@@ -38,13 +38,20 @@ class Batches:
     """Shows, retries and cancels batches."""
 
     def __init__(
-        self, batches: BatchRepository, items: ItemRepository, pages: ListPages, wake: asyncio.Event
+        self,
+        batches: BatchRepository,
+        items: ItemRepository,
+        pages: ListPages,
+        *,
+        counting: Counting,
+        expander: Expander,
+        wake: asyncio.Event,
     ) -> None:
         self._batches = batches
         self._items = items
         self._pages = pages
-        self._counting = Counting(batches, items, pages)
-        self._expander = Expander(pages, items)
+        self._counting = counting
+        self._expander = expander
         self._wake = wake
 
     async def find(self, batch_id: str) -> CountedBatch:

@@ -29,7 +29,7 @@ from services.common.domain.provenance import from_metadata
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
 from services.common.download.responses import Validators
-from services.fetcher.batches.dispatcher import PAGE_ITEMS
+from services.fetcher.batches.dispatcher import PAGE_ITEMS, DispatchResult
 from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.batches.repository import BatchRepository, Cancellations
 from services.fetcher.images import ImageWriter
@@ -91,9 +91,9 @@ async def test_batch_of_many_pages_is_published_whole_in_spite_of_a_crash_betwee
     await batches.update_one({"_id": batch_id}, {"$set": start_again})
 
     async with open_publisher(surroundings.amqp) as publisher:
-        assert await dispatcher_of(surroundings).dispatch_page(publisher)
-        assert await dispatcher_of(surroundings).dispatch_page(publisher)
-        assert not await dispatcher_of(surroundings).dispatch_page(publisher)
+        assert await dispatcher_of(surroundings).dispatch_page(publisher) is DispatchResult.SERVED
+        assert await dispatcher_of(surroundings).dispatch_page(publisher) is DispatchResult.SERVED
+        assert await dispatcher_of(surroundings).dispatch_page(publisher) is DispatchResult.IDLE
 
     ids = await drain(surroundings, count)
     assert sorted(ids) == [f"{batch_id}/{line:010d}" for line in range(1, count + 1)]

@@ -17,8 +17,9 @@ from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, Deliver
 from services.common.domain.batch import Batch, PageProgress, RetryScope
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import DatabaseUnavailableError
+from services.fetcher.batches.dispatcher import DispatchResult
 from services.fetcher.batches.item_repository import ItemRepository, ItemResult, fetch_id
-from services.fetcher.batches.pages import Expander, ListPages, to_page
+from services.fetcher.batches.pages import Counting, Expander, ListPages, to_page
 from services.fetcher.batches.repository import BatchRepository
 from services.fetcher.batches.service import Batches
 from services.fetcher.batches.submissions import Description, Submissions
@@ -146,7 +147,9 @@ async def test_retry_cut_off_by_a_crash_is_carried_out_by_the_dispatcher(
 
     async with open_publisher(surroundings.amqp) as publisher:
         for _ in range(2):
-            assert await dispatcher_of(surroundings).dispatch_page(publisher)
+            assert (
+                await dispatcher_of(surroundings).dispatch_page(publisher) is DispatchResult.SERVED
+            )
             await surroundings.database.batches.update_many(
                 {}, {"$set": {"dispatch.leased_until": datetime.fromtimestamp(0, tz=UTC)}}
             )
@@ -165,7 +168,10 @@ class WatchedItems(ItemRepository):
     @override
     async def requeue(self, batch_id: str, scope: RetryScope) -> int:
         async with open_publisher(self._surroundings.amqp) as publisher:
-            assert not await dispatcher_of(self._surroundings).dispatch_page(publisher)
+            assert (
+                await dispatcher_of(self._surroundings).dispatch_page(publisher)
+                is DispatchResult.IDLE
+            )
         assert not self._wake.is_set()
         # as a process that carried the same intention out, and counted the page then
         counted = {"requeue": None, "pages.counted": [0], "pages.kept.failed": 1}
@@ -179,7 +185,15 @@ async def test_retry_counts_its_items_despite_concurrent_dispatch(
     batch_id, wake = await published_batch(surroundings, 1), asyncio.Event()
     await items.finish(FetchJob(f"{batch_id}/0000000001", batch_id, "http://x.test/1"), FAILED)
     watched = WatchedItems(surroundings, wake)
-    batches = Batches(BatchRepository(surroundings.database.batches), watched, pages, wake)
+    repository = BatchRepository(surroundings.database.batches)
+    batches = Batches(
+        repository,
+        watched,
+        pages,
+        counting=Counting(repository, watched, pages),
+        expander=Expander(pages, watched),
+        wake=wake,
+    )
 
     assert await batches.retry(batch_id, RetryScope.TRANSIENT) == 1
 
@@ -187,7 +201,7 @@ async def test_retry_counts_its_items_despite_concurrent_dispatch(
     counts = (await batches.find(batch_id)).counts.by_outcome
     assert (counts[ItemOutcome.QUEUED], counts[ItemOutcome.FAILED]) == (1, 0)
     async with open_publisher(surroundings.amqp) as publisher:
-        assert await dispatcher_of(surroundings).dispatch_page(publisher)
+        assert await dispatcher_of(surroundings).dispatch_page(publisher) is DispatchResult.SERVED
     assert await purge(surroundings) == 1
 
 

@@ -10,7 +10,7 @@ from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES
 from services.common.domain.batch import Batch
 from services.common.domain.batch_item import ItemOutcome
 from services.fetcher.batches import dispatcher as dispatching
-from services.fetcher.batches.dispatcher import THROTTLED_SECONDS, FairShare
+from services.fetcher.batches.dispatcher import THROTTLED_SECONDS, DispatchResult, FairShare
 from services.fetcher.batches.item_repository import ItemRepository, ItemResult, fetch_id
 from services.fetcher.batches.pages import Counting, ListPages
 from services.fetcher.batches.repository import BatchRepository
@@ -111,7 +111,7 @@ async def test_dispatcher_goes_on_with_others_while_a_batch_has_its_share(
         publisher = CrowdedPublisher(await open_channel(connection, confirms=True))
         worked = [await dispatcher.dispatch_page(publisher) for _ in range(3)]
 
-    assert worked == [True, True, False]
+    assert worked == [DispatchResult.THROTTLED, DispatchResult.SERVED, DispatchResult.IDLE]
     assert (await document(surroundings, slow)).pages.next == 1
     assert (await document(surroundings, quick)).dispatch.done
     assert (await document(surroundings, quick)).pages.published == 2
