@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import structlog
 
-from services.common.adapters.rabbitmq.retry_policy import Delivery, retries_exhausted
+from services.common.adapters.rabbitmq.retry_policy import Delivery
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.errors import PostponedError, UnavailableError
 from services.common.download.errors import DownloadError, FailedDownloadError, RefusedDownloadError
@@ -101,8 +101,8 @@ class Worker:
             if earlier is not None and not await self._is_news(job, earlier):
                 return "done_already"
             return await self._finish(job, earlier, delivery)
-        except UnavailableError:
-            if retries_exhausted(delivery):  # the message is about to be parked
+        except UnavailableError as error:
+            if delivery.is_last_for(error):
                 await self._items.finish(job, _GAVE_UP)
             raise
         except (FailedDownloadError, PostponedError):
@@ -167,14 +167,10 @@ class Worker:
             if isinstance(error, NoSpaceError) and delivery.postponed < MOST_POSTPONED:
                 await self._items.note_attempt(job, code=code, detail=detail, attempts=0)
                 raise PostponedError(detail, seconds=NO_SPACE_SECONDS) from error
-            if self._is_last(delivery, error):
+            if delivery.is_last_for(error, min(self._max_attempts, error.most_attempts)):
                 return _failed(error, started), 1
             await self._items.note_attempt(job, code=code, detail=detail)
             raise
-
-    def _is_last(self, delivery: Delivery, error: FailedDownloadError) -> bool:
-        most = min(self._max_attempts, error.most_attempts)
-        return delivery.is_last_attempt or delivery.attempt >= most
 
     async def _download(
         self, job: FetchJob, earlier: BatchItem | None

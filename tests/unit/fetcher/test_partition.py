@@ -16,9 +16,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
     DELAY_SECONDS,
     FETCH_QUEUES,
     Disposition,
-    Outcome,
     decide_retry,
-    postpone,
     to_delivery,
 )
 from services.common.domain.errors import PostponedError
@@ -124,16 +122,12 @@ class Partition:
         except PostponedError as error:
             self.longest_hold = max(self.longest_hold, loop.time() - began)
             self.rounds[host] += 1
-            self._delay(host, postpone(error, delivery, FETCH_QUEUES))
+            self._delay(host, decide_retry(error, delivery, FETCH_QUEUES))
         except FailedDownloadError as error:
-            disposition = decide_retry(error, delivery, FETCH_QUEUES)
-            if (
-                delivery.attempt < min(3, error.most_attempts)
-                and disposition.outcome is Outcome.RETRIED
-            ):
-                self._delay(host, disposition)
-            else:
+            if delivery.is_last_for(error, min(3, error.most_attempts)):
                 self._end(self.failed[host])
+            else:
+                self._delay(host, decide_retry(error, delivery, FETCH_QUEUES))
         else:
             self._end(self.done[host])
 

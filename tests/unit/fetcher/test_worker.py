@@ -20,18 +20,15 @@ from services.common.adapters.rabbitmq.retry_policy import (
     MOST_COPIES,
     MOST_RETURNS,
     POSTPONED_HEADER,
+    RETURNED_OFTEN,
     Outcome,
     decide_retry,
-    postpone,
-    retries_exhausted,
     to_delivery,
 )
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.errors import (
     ObjectStoreUnavailableError,
     PipelineError,
-    PostponedError,
-    UnavailableError,
 )
 from services.common.domain.objects import ObjectInfo
 from services.common.download.client import Download
@@ -196,11 +193,7 @@ class Bench:
         delivery = to_delivery(job.body(), headers, FETCH_QUEUES)
         try:
             return Outcome.ACKED, await self.worker.handle(delivery)
-        except PostponedError as error:
-            disposition = postpone(error, delivery, FETCH_QUEUES)
         except (PipelineError, RuntimeError) as error:
-            if isinstance(error, UnavailableError) and not retries_exhausted(delivery):
-                return Outcome.RETURNED, error.code
             disposition = decide_retry(error, delivery, FETCH_QUEUES)
         return disposition.outcome, disposition.code
 
@@ -355,13 +348,16 @@ async def test_item_waits_for_room_on_the_disk_but_not_for_ever(bench: Bench, at
     assert bench.item() == ("failed" if is_last else "queued", "no_space", 1)
 
 
-@pytest.mark.parametrize("headers", [{}, EXHAUSTED | {COPIES_HEADER: MOST_COPIES - 1}])
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [({}, DOWN.code), (EXHAUSTED | {COPIES_HEADER: MOST_COPIES - 1}, RETURNED_OFTEN)],
+)
 async def test_item_waits_for_a_server_that_is_down(
-    bench: Bench, headers: Mapping[str, Any]
+    bench: Bench, headers: Mapping[str, Any], code: str
 ) -> None:
     bench.store.error = DOWN
 
-    assert await bench.settle(headers=headers) == (Outcome.RETURNED, DOWN.code)
+    assert await bench.settle(headers=headers) == (Outcome.RETURNED, code)
 
     assert bench.items.stored == {}
 

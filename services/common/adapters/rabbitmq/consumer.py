@@ -24,19 +24,17 @@ from services.common.adapters.rabbitmq.messaging import (
 )
 from services.common.adapters.rabbitmq.partitions import Feed, Partitions, Work
 from services.common.adapters.rabbitmq.retry_policy import (
+    BUG,
     Delivery,
     Disposition,
     Handler,
     Outcome,
     Queues,
     decide_renewal,
-    decide_requeue,
     decide_retry,
-    postpone,
-    retries_exhausted,
     to_delivery,
 )
-from services.common.domain.errors import BrokerUnavailableError, PostponedError, UnavailableError
+from services.common.domain.errors import BrokerUnavailableError, UnavailableError
 from services.common.runtime.periodic import Check, DependencyGate, first_of
 from services.common.runtime.settings import AmqpSettings
 
@@ -232,7 +230,7 @@ class Consumer:
         delivery = to_delivery(message.body, message.headers, self._queues)
         try:
             if disposition := decide_renewal(delivery, self._queues):
-                outcome, code = await self._send_on(message, disposition, session)
+                outcome, code = await self._carry_out(disposition, message, session)
             else:
                 outcome, code = await self._work(message, delivery, session, work)
         except (*BROKER_ERRORS, BrokerUnavailableError) as error:
@@ -247,43 +245,39 @@ class Consumer:
     ) -> tuple[Outcome, str]:
         try:
             code = await self._handle(replace(delivery, begin=work.begin))
-        except PostponedError as error:
-            return await self._send_on(message, postpone(error, delivery, self._queues), session)
         except UnavailableError as error:
             session.trip(error)
             await session.consuming_stopped.wait()  # otherwise it would be redelivered at once
-            if retries_exhausted(delivery):
-                return await self._send_on(
-                    message, decide_retry(error, delivery, self._queues), session
-                )
-            if disposition := decide_requeue(delivery, self._queues):
-                return await self._send_on(message, disposition, session)
-            # MOST_RETURNS needs the delivery count, which RabbitMQ 4.3 does not raise on nack
-            await message.reject(requeue=True)
-            return Outcome.RETURNED, error.code
+            disposition = decide_retry(error, delivery, self._queues)
+            return await self._carry_out(disposition, message, session)
         except Exception as error:
             disposition = decide_retry(error, delivery, self._queues)
-            log.warning(
-                "delivery failed",
-                code=disposition.code,
-                error=str(error)[:300],
-                queue=disposition.queue,
-                attempt=delivery.attempt,
-                exc_info=disposition.code == "bug",
-            )
-            return await self._send_on(message, disposition, session)
+            if disposition.outcome is not Outcome.POSTPONED:
+                log.warning(
+                    "delivery failed",
+                    code=disposition.code,
+                    error=str(error)[:300],
+                    queue=disposition.queue,
+                    attempt=delivery.attempt,
+                    exc_info=disposition.code == BUG,
+                )
+            return await self._carry_out(disposition, message, session)
         await message.ack()
         self._gate.reset()
         return Outcome.ACKED, code
 
-    async def _send_on(
-        self, message: Message, disposition: Disposition, session: Session
+    async def _carry_out(
+        self, disposition: Disposition, message: Message, session: Session
     ) -> tuple[Outcome, str]:
-        """Publish the copy with confirmation, then acknowledge the original."""
-        await session.publisher.publish(
-            message.body, queue=disposition.queue, headers=disposition.headers
-        )
-        await message.ack()
+        """Publish the copy with confirmation, then acknowledge the original; or requeue it."""
+        if disposition.queue:
+            await session.publisher.publish(
+                message.body, queue=disposition.queue, headers=disposition.headers
+            )
+            await message.ack()
+        else:
+            # MOST_RETURNS needs the delivery count, which RabbitMQ 4.3 does not raise on nack
+            await message.reject(requeue=True)
         return disposition.outcome, disposition.code
 
 

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from math import inf
 from typing import Any
 
 from services.common.domain.errors import (
@@ -149,6 +150,28 @@ class Delivery:
         """Number of delays without an attempt."""
         return _count(self.headers, POSTPONED_HEADER)
 
+    def is_last_for(self, error: Exception, max_attempts: float = inf) -> bool:
+        """Whether no attempt follows this error.
+
+        Args:
+            error: Raised by the handler.
+            max_attempts: The handler's limit; the number of delay queues may set a lower one.
+        """
+        match error:
+            case PostponedError():
+                return False
+            case UnavailableError():
+                return self.needs_copy and _count(self.headers, COPIES_HEADER) >= MOST_COPIES
+            case TransientError():
+                return self.is_last_attempt or self.attempt >= max_attempts
+            case _:
+                return True
+
+    @property
+    def needs_copy(self) -> bool:
+        """Whether it has used up its returns, so that a copy is returned instead."""
+        return _count(self.headers, DELIVERY_COUNT_HEADER) >= MOST_RETURNS
+
     @property
     def due_in(self) -> float:
         """Seconds until the next attempt."""
@@ -166,8 +189,9 @@ class Disposition:
 
     outcome: Outcome
     code: str
-    queue: str
-    headers: Mapping[str, Any]
+    queue: str = ""
+    """Empty: no copy, the delivery returns to its queue unchanged."""
+    headers: Mapping[str, Any] = field(default_factory=dict)
 
 
 def to_delivery(body: bytes, headers: Mapping[str, Any], queues: Queues) -> Delivery:
@@ -177,7 +201,18 @@ def to_delivery(body: bytes, headers: Mapping[str, Any], queues: Queues) -> Deli
     return Delivery(body, attempt, attempt > len(queues.delays), dict(headers))
 
 
-def postpone(error: PostponedError, delivery: Delivery, queues: Queues) -> Disposition:
+def decide_retry(error: Exception, delivery: Delivery, queues: Queues) -> Disposition:
+    """Decide what happens to a delivery whose handler raised an error."""
+    match error:
+        case PostponedError():
+            return _postpone(error, delivery, queues)
+        case UnavailableError() if not delivery.is_last_for(error):
+            return _requeue(error, delivery, queues)
+        case _:
+            return _retry_or_park(error, delivery, queues)
+
+
+def _postpone(error: PostponedError, delivery: Delivery, queues: Queues) -> Disposition:
     """Choose the delay queue of a postponed delivery.
 
     The longest delay that fits; the rest of the wait takes another round.
@@ -193,16 +228,16 @@ def postpone(error: PostponedError, delivery: Delivery, queues: Queues) -> Dispo
     return Disposition(Outcome.POSTPONED, error.code, (fitting or queues.delays[:1])[-1], headers)
 
 
-def decide_retry(error: Exception, delivery: Delivery, queues: Queues) -> Disposition:
-    """Decide between retry and parking of a failed delivery.
+def _requeue(error: UnavailableError, delivery: Delivery, queues: Queues) -> Disposition:
+    """Return a delivery that could not be tried, or a copy of it after a delay."""
+    if not delivery.needs_copy:
+        return Disposition(Outcome.RETURNED, error.code)
+    copies = _count(delivery.headers, COPIES_HEADER) + 1
+    headers = {**own_headers(delivery.headers), COPIES_HEADER: copies}
+    return Disposition(Outcome.RETURNED, RETURNED_OFTEN, queues.delays[-1], headers)
 
-    Args:
-        error: Raised by the handler; an ``UnavailableError`` only if ``retries_exhausted``,
-        otherwise see
-            ``decide_requeue``.
-        delivery: The failed delivery.
-        queues: Its queues.
-    """
+
+def _retry_or_park(error: Exception, delivery: Delivery, queues: Queues) -> Disposition:
     code = error.code if isinstance(error, PipelineError) else BUG
     reason = str(error) if isinstance(error, PermanentError | TransientError) else _last_line(error)
     now = datetime.now(tz=UTC).isoformat()
@@ -212,20 +247,11 @@ def decide_retry(error: Exception, delivery: Delivery, queues: Queues) -> Dispos
         CODE_HEADER: code,
         REASON_HEADER: hide_secrets(reason)[:LONGEST_REASON],
     }
-    if isinstance(error, TransientError) and not delivery.is_last_attempt:
+    if not delivery.is_last_for(error):
         headers[ATTEMPT_HEADER] = delivery.attempt + 1
         return Disposition(Outcome.RETRIED, code, queues.delays[delivery.attempt - 1], headers)
     headers[PARKED_AT_HEADER] = now
     return Disposition(Outcome.PARKED, code, queues.parked, headers)
-
-
-def decide_requeue(delivery: Delivery, queues: Queues) -> Disposition | None:
-    """Decide about a delivery that could not be tried; None: requeue it unchanged."""
-    if _count(delivery.headers, DELIVERY_COUNT_HEADER) < MOST_RETURNS:
-        return None
-    copies = _count(delivery.headers, COPIES_HEADER) + 1
-    headers = {**own_headers(delivery.headers), COPIES_HEADER: copies}
-    return Disposition(Outcome.RETURNED, RETURNED_OFTEN, queues.delays[-1], headers)
 
 
 def decide_renewal(delivery: Delivery, queues: Queues) -> Disposition | None:
@@ -236,14 +262,6 @@ def decide_renewal(delivery: Delivery, queues: Queues) -> Disposition | None:
         return None
     headers = {**own_headers(delivery.headers), RENEWALS_HEADER: renewals + 1}
     return Disposition(Outcome.RETURNED, RENEWED, queues.delays[0], headers)
-
-
-def retries_exhausted(delivery: Delivery) -> bool:
-    """Whether a delivery has exhausted its returns and copies."""
-    return (
-        _count(delivery.headers, COPIES_HEADER) >= MOST_COPIES
-        and _count(delivery.headers, DELIVERY_COUNT_HEADER) >= MOST_RETURNS
-    )
 
 
 def possible_settlements(handled: Iterable[str]) -> Iterator[tuple[Outcome, str]]:

@@ -3,11 +3,15 @@ import pytest
 from services.common.adapters.rabbitmq.retry_policy import (
     ATTEMPT_HEADER,
     CODE_HEADER,
+    COPIES_HEADER,
     DELIVERY_COUNT_HEADER,
     FETCH_QUEUES,
     FIRST_FAILURE_HEADER,
+    MOST_COPIES,
     MOST_RENEWALS,
+    MOST_RETURNS,
     PARKED_AT_HEADER,
+    POSTPONED_HEADER,
     REASON_HEADER,
     RENEWED_RETURNS,
     Delivery,
@@ -17,7 +21,12 @@ from services.common.adapters.rabbitmq.retry_policy import (
     decide_retry,
     to_delivery,
 )
-from services.common.domain.errors import InvalidEventError, TransientError
+from services.common.domain.errors import (
+    InvalidEventError,
+    ObjectStoreUnavailableError,
+    PostponedError,
+    TransientError,
+)
 
 QUEUES = Queues("work", ("soon", "later"), "parked")
 
@@ -86,6 +95,48 @@ def test_last_attempt_is_known_to_the_handler() -> None:
     attempts = [to_delivery(b"", {ATTEMPT_HEADER: n}, QUEUES).is_last_attempt for n in (1, 2, 3)]
 
     assert attempts == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("attempt", "max_attempts", "is_last"),
+    [(1, 3, False), (3, 3, True), (1, 1, True), (4, 9, True)],
+)
+def test_transient_error_has_the_lower_limit_of_attempts(
+    attempt: int, max_attempts: int, *, is_last: bool
+) -> None:
+    delivery = to_delivery(b"", {ATTEMPT_HEADER: attempt}, FETCH_QUEUES)
+
+    assert delivery.is_last_for(HiccupError("no luck"), max_attempts) is is_last
+
+
+def test_unavailable_server_returns_a_delivery_until_its_copies_are_used_up() -> None:
+    error = ObjectStoreUnavailableError("down")
+    seen = []
+    headers: dict[str, object] = {}
+    for count in (MOST_RETURNS - 1, *[MOST_RETURNS] * (MOST_COPIES + 1)):
+        delivery = Delivery(b"", headers={**headers, DELIVERY_COUNT_HEADER: count})
+        disposition = decide_retry(error, delivery, QUEUES)
+        seen.append((disposition.outcome, disposition.code, disposition.queue))
+        assert delivery.is_last_for(error) is (disposition.outcome is Outcome.PARKED)
+        headers = dict(disposition.headers)
+
+    assert seen == [
+        (Outcome.RETURNED, "object_store_unavailable", ""),
+        *[(Outcome.RETURNED, "returned_often", "later")] * MOST_COPIES,
+        (Outcome.PARKED, "object_store_unavailable", "parked"),
+    ]
+    assert headers[COPIES_HEADER] == MOST_COPIES
+
+
+def test_postponed_delivery_is_no_attempt_even_at_the_last_one() -> None:
+    delivery = to_delivery(b"", {ATTEMPT_HEADER: 3}, QUEUES)
+    error = PostponedError("no slot", seconds=60)
+
+    disposition = decide_retry(error, delivery, QUEUES)
+
+    assert not delivery.is_last_for(error)
+    assert (disposition.outcome, disposition.queue) == (Outcome.POSTPONED, "later")
+    assert disposition.headers == {ATTEMPT_HEADER: 3, POSTPONED_HEADER: 1}
 
 
 def test_message_whose_partition_changed_hands_often_is_renewed_until_it_looks_like_a_killer() -> (
