@@ -3,10 +3,10 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 
-import aiohttp
-from aiohttp import ClientSession, ClientTimeout
+from pydantic import HttpUrl
 from rich.console import Console, RenderableType
 from rich.text import Text
 
@@ -15,15 +15,20 @@ from infra.local.servers import Home, url_of
 from services.cli.output import Cell, Table, cell
 from services.cli.rows import ImageRow, image_row, image_table
 from services.common.adapters.image_repository import ImageRepository
+from services.common.adapters.prometheus import (
+    Prometheus,
+    PrometheusUnavailableError,
+    open_prometheus,
+)
 from services.common.domain.image_filter import ImageFilter
 from services.common.domain.texts import number_of
+from services.common.runtime.periodic import polled
 
 SHOWN_ROWS = 40
 FORBIDDEN = "forbidden_address"
 """The fetcher's code of a non-public address."""
 NO_DOCUMENT = "no document"
 SCRAPE_LIMIT_SECONDS = 90.0
-POLL_SECONDS = 0.5
 
 FIGURES: Mapping[str, tuple[str, str]] = {
     "mean score, last 5 minutes": ("ocr:prediction_score:mean5m", ".3f"),
@@ -113,48 +118,40 @@ def _failures(ingested: Ingested, rows: Sequence[ImageRow]) -> list[list[Cell]]:
     return [[cell(image), cell(at), cell(code, "red"), cell(why)] for image, at, code, why in found]
 
 
-@dataclass(frozen=True)
-class Prometheus:
-    """Client of Prometheus."""
-
-    session: ClientSession
-    url: str
-
-    async def value(self, query: str) -> float | None:
-        """Return the value of an expression, or None without value or answer."""
-        try:
-            async with self.session.get(
-                f"{self.url}/api/v1/query", params={"query": query}
-            ) as response:
-                result = (await response.json())["data"]["result"]
-        except (aiohttp.ClientError, TimeoutError, KeyError, ValueError):
-            return None
-        return float(result[0]["value"][1]) if result else None
-
-    async def wait_newer(self, query: str, than: float) -> bool:
-        """Wait until an expression exceeds a time; return False on timeout."""
-        deadline = time.monotonic() + SCRAPE_LIMIT_SECONDS
-        while time.monotonic() < deadline:
-            if (await self.value(query) or 0.0) > than:
-                return True
-            await asyncio.sleep(POLL_SECONDS)
-        return False
-
-
 async def figures(home: Home) -> dict[str, float | None]:
     """Return Prometheus' figures once it has scraped everything until now."""
-    async with ClientSession(timeout=ClientTimeout(total=5)) as session:
-        prometheus = Prometheus(session, url_of(home.ports.prometheus_port))
-        if await prometheus.wait_newer(SCRAPED, time.time()):
-            await prometheus.wait_newer(EVALUATED, time.time())
-        return {words: await prometheus.value(query) for words, (query, _) in FIGURES.items()}
+    async with _prometheus(home) as prometheus:
+        if await _wait_newer(prometheus, SCRAPED, time.time()):
+            await _wait_newer(prometheus, EVALUATED, time.time())
+        return {words: await _value(prometheus, query) for words, (query, _) in FIGURES.items()}
 
 
 async def wait_scraped(home: Home, *, since: float) -> None:
     """Wait for the first scrape of the OCR API's counts, the baseline of growth."""
-    async with ClientSession(timeout=ClientTimeout(total=5)) as session:
-        prometheus = Prometheus(session, url_of(home.ports.prometheus_port))
-        await prometheus.wait_newer(SCRAPED, since)
+    async with _prometheus(home) as prometheus:
+        await _wait_newer(prometheus, SCRAPED, since)
+
+
+def _prometheus(home: Home) -> AbstractAsyncContextManager[Prometheus]:
+    return open_prometheus(HttpUrl(url_of(home.ports.prometheus_port)), timeout_seconds=5)
+
+
+async def _value(prometheus: Prometheus, query: str) -> float | None:
+    """Return the value of an expression, or None without value or answer."""
+    with suppress(PrometheusUnavailableError):
+        for series in await prometheus.query(query):
+            return series.value[1]
+    return None
+
+
+async def _wait_newer(prometheus: Prometheus, query: str, than: float) -> bool:
+    """Wait until an expression exceeds a time; return False on timeout."""
+
+    def is_newer(value: float | None) -> bool:
+        return (value or 0.0) > than
+
+    deadline = asyncio.get_running_loop().time() + SCRAPE_LIMIT_SECONDS
+    return is_newer(await polled(partial(_value, prometheus, query), is_newer, deadline=deadline))
 
 
 def figure_table(values: Mapping[str, float | None]) -> Table:
