@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -12,9 +11,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.page_repository import PageFilter, PageRepository
-from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Queues
-from services.common.adapters.synthetic_events import ORIGIN_HEADER, removed_notification
 from services.common.domain.errors import ObjectNotFoundError
 from services.common.domain.image_filter import ImageFilter
 from services.common.domain.keys import lines_prefix
@@ -23,7 +20,7 @@ from services.common.domain.provenance import from_metadata, to_source
 from services.common.download.urls import spellings
 from services.common.runtime.periodic import polled
 from services.common.runtime.settings import AmqpSettings
-from services.erasure.removal import ORIGIN
+from services.erasure.removal import queue_removals, to_proof
 
 
 async def find_pages(store: ObjectStore, database: Database, what: str) -> list[PageDocument]:
@@ -93,17 +90,12 @@ async def remove_pages(
     Raises:
         UnavailableError: A server does not answer; repeat the call.
     """
-    async with open_publisher(amqp) as publisher:
-        for page in pages:
-            if await store.erase(page.key) or page.status == "removed":
-                continue
-            body = removed_notification(
-                store.bucket,
-                page.key,
-                sequencer=page.sequencer or "0",
-                occurred_at=datetime.now(tz=UTC),
-            )
-            await publisher.publish(body, queue=queues.work, headers={ORIGIN_HEADER: ORIGIN})
+    missing = [
+        (page.key, page.sequencer)
+        for page in pages
+        if not await store.erase(page.key) and page.status != "removed"
+    ]
+    await queue_removals(missing, bucket=store.bucket, amqp=amqp, queues=queues)
 
 
 async def prove_pages(
@@ -119,17 +111,6 @@ async def prove_pages(
     for page in pages:
         ask = partial(repository.load, page.id)
         left = await polled(ask, lambda each: each.status == "removed", deadline=deadline)
-        is_removed = left.status == "removed"
-        proofs.append(
-            {
-                "document": page.id,
-                "sources": [source.origin for source in left.sources or page.sources],
-                "sha256": left.sha256 or page.sha256,
-                "stored_at": left.stored_at,
-                "removed_at": left.removed_at if is_removed else None,
-                "erased_at": left.indexed_at if is_removed else None,
-                "prediction": None,
-                "annotation": None,
-            }
-        )
+        sources = [source.origin for source in left.sources or page.sources]
+        proofs.append(to_proof(left, sources=sources, sha256=left.sha256 or page.sha256))
     return proofs

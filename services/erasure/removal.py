@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.keys import image_prefixes
 from services.common.domain.normal_form import TRAINABLE, to_normal_file
 from services.common.domain.objects import ObjectTooLargeError
+from services.common.domain.page_document import PageDocument
 from services.common.domain.redaction import REDACTED, beginning, may_be_kept_as
 from services.common.download.urls import spellings
 from services.common.runtime.periodic import polled
@@ -178,16 +179,22 @@ async def remove(
     for target in targets:
         if target.is_stored:
             await store.erase(target.key)
+    missing = [
+        (each.key, each.document.sequencer)
+        for each in targets
+        if each.document.exists and not each.is_stored and not each.says_removed
+    ]
+    await queue_removals(missing, bucket=store.bucket, amqp=amqp, queues=queues)
+
+
+async def queue_removals(
+    missing: Iterable[tuple[str, str | None]], *, bucket: str, amqp: AmqpSettings, queues: Queues
+) -> None:
+    """Queue the removal of objects that are missing, by key and the sequencer of the document."""
     async with open_publisher(amqp) as publisher:
-        for target in targets:
-            if not target.document.exists or target.is_stored or target.says_removed:
-                continue
-            body = removed_notification(
-                store.bucket,
-                target.key,
-                sequencer=target.document.sequencer or "0",
-                occurred_at=datetime.now(tz=UTC),
-            )
+        for key, sequencer in missing:
+            now = datetime.now(tz=UTC)
+            body = removed_notification(bucket, key, sequencer=sequencer or "0", occurred_at=now)
             await publisher.publish(body, queue=queues.work, headers={ORIGIN_HEADER: ORIGIN})
 
 
@@ -211,7 +218,10 @@ async def prove(
         ask = partial(_erased, document_id, target, database)
         document = await polled(ask, lambda each: each is not None, deadline=deadline)
         is_gone = await store.head(target.key) is None
-        proofs.append(_proof(document_id, target, document if is_gone else None))
+        left = document if is_gone and document else ImageDocument.absent(document_id)
+        # The sources of an image that was deleted before it was read are recorded late
+        sources = left.origins or target.document.origins
+        proofs.append(to_proof(left, sources=sources, sha256=left.sha256))
     # An image that had no document before may have an annotation
     await _erase_annotations(targets, store, database)
     await _note_hashes(targets, store, database)
@@ -248,16 +258,19 @@ async def _erase_annotations(targets: list[Target], store: ObjectStore, database
     await erase_tombstones(database.tombstones, documents=ids, hashes=hashes)
 
 
-def _proof(document_id: str, target: Target, erased: ImageDocument | None) -> dict[str, Any]:
-    left = erased or ImageDocument.absent(document_id)
+def to_proof(
+    left: ImageDocument | PageDocument, *, sources: list[str], sha256: str | None
+) -> dict[str, Any]:
+    """Return the proof that an image or a page was erased: what is left of its document."""
+    is_removed = left.status == "removed"
+    image = left if isinstance(left, ImageDocument) else ImageDocument.absent(left.id)
     return {
-        "document": document_id,
-        # The sources of an image that was deleted before it was read are recorded late
-        "sources": left.origins or target.document.origins,
-        "sha256": left.sha256,
+        "document": left.id,
+        "sources": sources,
+        "sha256": sha256,
         "stored_at": left.stored_at,
-        "removed_at": left.removed_at,
-        "erased_at": left.indexed_at,
-        "prediction": left.prediction and left.prediction.to_mongo(),
-        "annotation": left.annotation and left.annotation.to_mongo(),
+        "removed_at": left.removed_at if is_removed else None,
+        "erased_at": left.indexed_at if is_removed else None,
+        "prediction": image.prediction and image.prediction.to_mongo(),
+        "annotation": image.annotation and image.annotation.to_mongo(),
     }
