@@ -20,6 +20,7 @@ from services.common.adapters.page_repository import PageRepository
 from services.common.domain.fetcher_answers import BatchDetails, ItemStatus, Submission
 from services.common.domain.page import PAGES_BUCKET
 from services.common.domain.page_document import PageDocument
+from services.common.domain.pieces import in_pieces
 from services.segmenter.provenance import rendered_key
 
 POLL_SECONDS = 0.2
@@ -195,8 +196,7 @@ async def _follow_documents(
 async def _present(images: Collection, ids: Sequence[str]) -> set[str]:
     """Return the existing ones; all are queried, as the first may never come."""
     found = set[str]()
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        some = list(ids[start : start + IDS_AT_ONCE])
+    for some in in_pieces(ids, IDS_AT_ONCE):
         where = {"_id": {"$in": some}, "status": {"$ne": "removed"}}
         found |= {str(each["_id"]) async for each in images.find(where, fields={"_id": 1})}
     return found

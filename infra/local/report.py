@@ -21,6 +21,7 @@ from services.common.adapters.prometheus import (
     open_prometheus,
 )
 from services.common.domain.image_filter import ImageFilter
+from services.common.domain.pieces import in_pieces
 from services.common.domain.texts import number_of
 from services.common.runtime.periodic import polled
 
@@ -49,8 +50,8 @@ expression.
 async def find_rows(images: ImageRepository, ids: Sequence[str]) -> list[ImageRow]:
     """Return the images of these documents, in this order."""
     found: dict[str, ImageRow] = {}
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        where = ImageFilter(ids=frozenset(ids[start : start + IDS_AT_ONCE]))
+    for some in in_pieces(ids, IDS_AT_ONCE):
+        where = ImageFilter(ids=frozenset(some))
         found |= {each.id: image_row(each) async for each in images.find(where)}
     return [found[each] for each in ids if each in found]
 

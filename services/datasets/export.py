@@ -20,6 +20,7 @@ from services.common.domain.normal_form import (
     to_normal_file,
 )
 from services.common.domain.objects import ObjectTooLargeError
+from services.common.domain.pieces import in_pieces
 from services.datasets.card import data_card
 from services.datasets.export_diff import compare_to_last
 from services.datasets.folder import Folder, replacing
@@ -33,7 +34,6 @@ from services.datasets.manifest import (
     Format,
     Manifest,
     ManifestRecord,
-    pages,
     read_manifest,
     read_records,
 )
@@ -101,7 +101,7 @@ async def export_again(
         query = begun.query.model_copy(update={"format": layout})
         begun = begun.model_copy(update={"query": query})
     with replacing(out) as staging, ExportPlan.open(staging / ".plan") as plan:
-        for page in pages(read_records(manifest_file.parent), PAGE):
+        for page in in_pieces(read_records(manifest_file.parent), PAGE):
             plan.add(each for each in page if each.page or not begun.query.format.is_of_pages)
         with Folder(staging) as folder:
             missing = await _write(plan, sources, begun, folder, progress)

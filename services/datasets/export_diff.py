@@ -4,12 +4,12 @@ from pathlib import Path
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image import ImageDocument
+from services.common.domain.pieces import in_pieces
 from services.datasets.copies import find_copies
 from services.datasets.manifest import (
     FILE,
     ManifestRecord,
     SinceLast,
-    pages,
     read_manifest,
     read_records,
 )
@@ -30,7 +30,7 @@ async def compare_to_last(
     left_out = 0
     removed: list[str] = []
     missing = (record for record in read_records(out) if plan.state(record.sha256) != EXPORTED)
-    for page in pages(missing, PAGE):
+    for page in in_pieces(missing, PAGE):
         gone = await _removed(page, plan, images, bucket)
         removed.extend(gone)
         left_out += len(page) - len(gone)

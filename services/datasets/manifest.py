@@ -1,9 +1,8 @@
 """Manifest of an export: contents and query, sufficient to reproduce it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -187,13 +186,6 @@ def read_records(folder: Path) -> Iterator[ManifestRecord]:
                 yield ManifestRecord.model_validate_json(line)
     except (OSError, ValidationError) as error:
         raise UnreadableManifestError(f"{path} can't be read: {_first_line(error)}") from error
-
-
-def pages(records: Iterable[ManifestRecord], size: int) -> Iterator[list[ManifestRecord]]:
-    """Yield records in lists of ``size``; the last may be shorter."""
-    iterator = iter(records)
-    while page := list(islice(iterator, size)):
-        yield page
 
 
 def _first_line(error: Exception) -> str:

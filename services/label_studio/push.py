@@ -5,10 +5,9 @@ The existing tasks are read from Label Studio; no state is stored here.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import islice
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import by_score, paginate
@@ -18,6 +17,7 @@ from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, ImageFilter, Limits
 from services.common.domain.normal_form import is_shown_alike
 from services.common.domain.objects import ObjectTooLargeError
+from services.common.domain.pieces import in_pieces
 from services.common.domain.sizes import MAX_OBJECT_BYTES
 from services.label_studio.client import LabelStudio
 from services.label_studio.schemas import StudioTask
@@ -91,7 +91,7 @@ class Push:
         """
         report, there = PushReport(), set[str]()
         listed = {} if project is None else await self._listed(project, report)
-        for images in _chunks(listed):
+        for images in in_pieces(listed, AT_ONCE):
             there |= await self._bring_up_to_date({each: listed[each] for each in images}, report)
             self.on_progress(report)
         async for documents in self._missing(there, limit - report.open_tasks, report):
@@ -209,7 +209,7 @@ class Push:
         )
         async for page in paginate(self.images, wanted, by_score(), fields=FIELDS):
             without = (each for each in page.documents if each.id not in there)
-            while group := list(islice(without, READ_AT_ONCE)):
+            for group in in_pieces(without, READ_AT_ONCE):
                 shown = await asyncio.gather(*map(self._is_shown, group))
                 for document, is_shown in zip(group, shown, strict=True):
                     if is_shown:
@@ -233,9 +233,3 @@ def _is_of(document: ImageDocument | None, task: StudioTask) -> bool:
     if document is None or document.status != "predicted":
         return False
     return document.etag == task.text("etag")
-
-
-def _chunks(items: Iterable[str]) -> Iterator[list[str]]:
-    left = iter(items)
-    while chunk := list(islice(left, AT_ONCE)):
-        yield chunk

@@ -10,6 +10,7 @@ from services.common.domain.events import ObjectEvent
 from services.common.domain.image_filter import ImageFilter
 from services.common.domain.keys import GIVEN, lines_prefix, page_hash
 from services.common.domain.page import Line
+from services.common.domain.pieces import in_pieces
 from services.common.domain.provenance import Provenance, from_metadata
 from services.segmenter.pictures import DecodedPage, cut_lines
 from services.segmenter.provenance import line_metadata
@@ -49,8 +50,7 @@ class LineStore:
         provenance: Provenance,
     ) -> None:
         """Cut lines out and store each once, as its annotation belongs to these bytes."""
-        for first in range(0, len(lines), PARALLEL):
-            group = lines[first : first + PARALLEL]
+        for group in in_pieces(lines, PARALLEL):
             contents = await asyncio.to_thread(cut_lines, picture, group)
             await asyncio.gather(
                 *(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.images import Pixels
+from services.common.domain.pieces import in_pieces
 from services.training.augmentation import augment
 from services.training.lines import TrainingLine
 
@@ -22,11 +23,10 @@ def epoch_batches(
 ) -> list[list[TrainingLine]]:
     """Return the steps of an epoch, each line once."""
     random = np.random.default_rng((seed, epoch))
-    order = random.permutation(len(lines))
     batches: list[list[TrainingLine]] = []
-    for start in range(0, len(order), POOL * size):
-        pool = [lines[number] for number in order[start : start + POOL * size]]
-        batches += _cut(sorted(pool, key=lambda line: line.width), size)
+    for numbers in in_pieces(random.permutation(len(lines)), POOL * size):
+        pool = sorted((lines[number] for number in numbers), key=lambda line: line.width)
+        batches += _cut(pool, size)
     return [batches[number] for number in random.permutation(len(batches))]
 
 

@@ -10,6 +10,7 @@ import jiwer
 from app.engines.base import Engine
 from services.common.domain.accuracy import accuracy, character_errors
 from services.common.domain.annotations import collapse
+from services.common.domain.pieces import in_pieces
 from services.common.domain.trained_models import Rates
 from services.quality.tally import compared, merged
 from services.training.lines import TrainingLine
@@ -41,8 +42,8 @@ def read_lines(engine: Engine, lines: Sequence[TrainingLine]) -> list[LineReadin
     Raises:
         RefusedError: An image can't be decoded.
     """
-    chosen, size = lines[:MOST_LINES], engine.best_batch
-    batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+    chosen = lines[:MOST_LINES]
+    batches = in_pieces(chosen, engine.best_batch)
     with ThreadPoolExecutor(THREADS) as pool:
         readings = pool.map(
             lambda batch: engine.read_many([line.pixels for line in batch]), batches

@@ -10,15 +10,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Any, Self
 
 from services.common.domain.errors import PermanentError, TransientError
-
-T = TypeVar("T")
 
 ROOT = Path(__file__).parents[3]
 _MAIN = "services.common.runtime.bounded_child_main"
@@ -143,29 +141,6 @@ class BoundedChild:
             raise ChildLimitError("out of memory while reading it")
         if status:
             raise ChildCrashedError(f"reading it failed (exit status {status})")
-
-
-def in_pieces(
-    items: Iterable[T], length: Callable[[T], int], *, most_items: int, most_length: int
-) -> Iterator[list[T]]:
-    """Group items in order, each group short enough for one result.
-
-    Args:
-        items: Of any number.
-        length: Of an item, in characters.
-        most_items: Of a group.
-        most_length: Beyond which a group ends.
-    """
-    piece: list[T] = []
-    total = 0
-    for item in items:
-        piece.append(item)
-        total += length(item)
-        if len(piece) >= most_items or total > most_length:
-            yield piece
-            piece, total = [], 0
-    if piece:
-        yield piece
 
 
 def _parse(line: bytes, limits: ChildLimits) -> dict[str, str] | list[Any]:

@@ -26,6 +26,7 @@ from services.common.domain.batch import (
     unpack_rows,
 )
 from services.common.domain.errors import UnavailableError
+from services.common.domain.pieces import in_pieces
 from services.common.download.urls import host_of
 from services.common.runtime.periodic import periodic
 from services.fetcher.batches.item_repository import ItemRepository, fetch_id
@@ -69,16 +70,7 @@ def unpack(packed: bytes) -> list[ListItem]:
 
 def cut(items: Iterable[ListItem]) -> Iterator[list[ListItem]]:
     """Split a list into pages (deterministic)."""
-    page: list[ListItem] = []
-    characters = 0
-    for item in items:
-        page.append(item)
-        characters += item.length
-        if len(page) >= PAGE_ROWS or characters >= PAGE_CHARACTERS:
-            yield page
-            page, characters = [], 0
-    if page:
-        yield page
+    return in_pieces(items, PAGE_ROWS, length=lambda item: item.length, most_length=PAGE_CHARACTERS)
 
 
 def mixed_by_host(items: Iterable[ListItem]) -> list[ListItem]:
@@ -180,8 +172,7 @@ class Counting:
         counts = batch.pages.counts
         # including the page that is being published
         uncounted = batch.uncounted_pages(batch.pages.next + 1)
-        for start in range(0, len(uncounted), PAGES_AT_ONCE):
-            numbers = uncounted[start : start + PAGES_AT_ONCE]
+        for numbers in in_pieces(uncounted, PAGES_AT_ONCE):
             found = await self._items.count([page_id(batch.id, each) for each in numbers])
             await self._keep(batch, dict(zip(numbers, found.values(), strict=True)))
             counts = sum(found.values(), start=counts)
@@ -229,8 +220,7 @@ class Expander:
     async def _untouched(self, batch: Batch) -> AsyncIterator[list[FetchJob]]:
         """Yield the jobs of published items without document, a page at a time."""
         numbers = sorted(batch.uncounted_pages(batch.pages.next))
-        for start in range(0, len(numbers), PAGES_AT_ONCE):
-            some = numbers[start : start + PAGES_AT_ONCE]
+        for some in in_pieces(numbers, PAGES_AT_ONCE):
             sizes = await self._pages.sizes(batch.id, some)
             found = await self._items.count([page_id(batch.id, each) for each in some])
             for identity, counts in found.items():

@@ -8,9 +8,9 @@ See docs/decisions/0027-untrusted-files-in-a-child.md.
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import islice
 from typing import IO, Any
 
+from services.common.domain.pieces import in_pieces
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.report import Report
 from services.common.runtime.bounded_child import (
@@ -109,8 +109,8 @@ def index_in_child(file: IO[bytes], *packed: int) -> Iterator[str]:
     """Yield batches of index records; runs in the child."""
     try:
         records = OpenArchive(file, ArchiveLimits(*packed)).index()
-        while some := b"".join(islice(records, RECORDS_AT_ONCE)):
-            yield b64encode(some).decode()
+        for some in in_pieces(records, RECORDS_AT_ONCE):
+            yield b64encode(b"".join(some)).decode()
     except MalformedListError as error:
         raise InputRefusedError(error.detail) from error
 

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from services.common.domain.annotations import MAX_ANNOTATION_LENGTH
 from services.common.domain.details import Details
+from services.common.domain.pieces import in_pieces
 from services.common.domain.tables.columns import Columns, Wanted, find_columns, missing
 from services.common.download.urls import MAX_URL_LENGTH
-from services.common.runtime.bounded_child import InputRefusedError, in_pieces
+from services.common.runtime.bounded_child import InputRefusedError
 
 BATCH_ROWS = 500
 _MOST = max(MAX_URL_LENGTH, MAX_ANNOTATION_LENGTH) + 1
@@ -73,7 +74,7 @@ def _rows(file: IO[bytes], wanted: Wanted) -> Iterator[Any]:
         ):
             number += 1
             found.append((number, url, annotation, url_problem or problem, *details))
-        yield from in_pieces(found, _length, most_items=BATCH_ROWS, most_length=_MOST)
+        yield from in_pieces(found, BATCH_ROWS, length=_length, most_length=_MOST)
 
 
 def _length(row: tuple[int, Any, Any, str, dict[str, Any], str]) -> int:

@@ -9,11 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from typing import IO, Any
 
+from services.common.domain.pieces import in_pieces
 from services.common.domain.sizes import MEBIBYTE
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import ListFormat
 from services.common.domain.tables.report import Note, Report
-from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits, in_pieces
+from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits
 from services.fetcher.sources.lists.formats import OpenList, open_list
 from services.fetcher.sources.lists.rows import ListItem, MalformedListError, Rejection, Row
 
@@ -109,7 +110,7 @@ def unpacked(fields: list[Any]) -> Row:
 
 def pack(rows: Iterator[Row]) -> Iterator[list[tuple[Any, ...]]]:
     """Decode the rows of a child."""
-    pieces = in_pieces(rows, _length, most_items=ROWS_AT_ONCE, most_length=_MOST_CHARACTERS)
+    pieces = in_pieces(rows, ROWS_AT_ONCE, length=_length, most_length=_MOST_CHARACTERS)
     for some in pieces:
         yield [_packed(row) for row in some]
 
