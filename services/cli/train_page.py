@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from services.cli.report_page import page_template
 from services.cli.report_plots import COLOURS, as_picture, chart_options
+from services.common.domain.image_formats import sniff
 from services.training.course import Course
 from services.training.learning import Learned
 from services.training.lines import VALIDATION
@@ -17,7 +18,6 @@ from services.training.measuring import LineReading, confusions
 WORST = 30
 MOST_CONFUSIONS = 40
 SPACE = "\N{OPEN BOX}"
-_TYPES = {b"\xff\xd8": "jpeg", b"\x89P": "png", b"RI": "webp", b"BM": "bmp", b"GI": "gif"}
 
 
 def training_page(learned: Learned) -> str:
@@ -85,5 +85,6 @@ def _worst(before: Sequence[LineReading], after: Sequence[LineReading]) -> list[
 
 
 def _picture(content: bytes) -> str:
-    kind = _TYPES.get(content[:2], "tiff")
-    return f"data:image/{kind};base64,{b64encode(content).decode()}"
+    found = sniff(content)
+    kind = found.content_type if found else "application/octet-stream"
+    return f"data:{kind};base64,{b64encode(content).decode()}"
