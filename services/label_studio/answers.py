@@ -9,7 +9,7 @@ from services.common.domain.annotations import (
     UnacceptableAnnotationError,
     to_annotation,
 )
-from services.common.domain.records import Annotation, Quality
+from services.common.domain.records import Annotation, Quality, to_milliseconds
 from services.label_studio import schemas
 from services.label_studio.schemas import StudioTask
 from services.label_studio.tasks import QUALITY, TEXT
@@ -59,8 +59,7 @@ def from_label_studio(said: schemas.StudioAnnotation, name: str, origin: str) ->
         raise UnacceptableAnnotationError("more than one quality")
     quality = qualities[0] if qualities else Quality.OK.value
     text = _text(results) if quality == Quality.OK else ""
-    # Truncate to MongoDB's milliseconds, for comparisons
-    at = said.updated_at.replace(microsecond=said.updated_at.microsecond // 1000 * 1000)
+    at = to_milliseconds(said.updated_at)
     return to_annotation(text, quality, by=name[:MAX_NAME_LENGTH], at=at, origin=origin)
 
 

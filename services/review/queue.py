@@ -10,7 +10,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import Cursor, by_score, paginate
 from services.common.domain.annotations import Outcome, is_same, to_annotation
 from services.common.domain.image import ImageDocument
-from services.common.domain.records import Annotation, Confirmation, Quality
+from services.common.domain.records import Annotation, Confirmation, Quality, to_milliseconds
 from services.review.found_page import fill_page
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
@@ -140,7 +140,7 @@ class Queue:
         Raises:
             UnacceptableAnnotationError: The annotation is invalid.
         """
-        answer = Answer(image, _now())
+        answer = Answer(image, to_milliseconds(datetime.now(tz=UTC)))
         said = to_annotation(
             text if quality is Quality.OK else "", quality, by=session.name, at=answer.at
         )
@@ -324,9 +324,3 @@ class Queue:
                         yield SearchCut(page.next if can_go_on else None)
                         return
                     break
-
-
-def _now() -> datetime:
-    """Return the time in MongoDB's precision of milliseconds."""
-    now = datetime.now(tz=UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)

@@ -8,7 +8,6 @@ See docs/decisions/0049-people-cut-lines-again.md.
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, NamedTuple
 
 from pydantic import (
@@ -24,7 +23,7 @@ from services.common.domain.errors import InvalidEventError
 from services.common.domain.line_images import UncuttableLineError, box_of
 from services.common.domain.overlap import is_same_place, is_same_text
 from services.common.domain.page import Line, Points, Quad, Turn
-from services.common.domain.records import first_problem
+from services.common.domain.records import first_problem, to_milliseconds
 
 LEAST_SIDE = 4
 """Pixels of a line's shorter side."""
@@ -36,12 +35,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-def _to_milliseconds(moment: datetime) -> datetime:
-    """Return a time as MongoDB stores it, so that it is equal to itself in a document."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_to_milliseconds)]
+Moment = Annotated[AwareDatetime, AfterValidator(to_milliseconds)]
 
 
 class Cut(_Model):

@@ -33,6 +33,11 @@ def first_problem(error: ValidationError, *, whole: str = "") -> str:
     return f"{where}: {problem['msg']}"
 
 
+def to_milliseconds(moment: datetime) -> datetime:
+    """Return a time as MongoDB stores it, so that it is equal to itself in a document."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
 class Record(BaseModel):
     """Base of the frozen values of a document."""
 

@@ -15,6 +15,7 @@ from services.common.domain.batch import NO_ITEMS, Counts, RetryScope, page_id
 from services.common.domain.batch_item import BatchItem, ItemOutcome
 from services.common.domain.details import FIELDS, Details
 from services.common.domain.page import PageOfLine
+from services.common.domain.records import to_milliseconds
 from services.common.domain.redaction import hide_digest, hide_secrets
 from services.common.download.responses import Validators
 from services.fetcher.jobs import FetchJob
@@ -125,7 +126,7 @@ class ItemRepository:
 
     async def finish(self, job: FetchJob, result: ItemResult, *, attempts: int = 1) -> bool:
         """Record the outcome of an item; return False if it was not queued."""
-        finished_at = _now()
+        finished_at = to_milliseconds(datetime.now(tz=UTC))
         fields = {**result.to_fields(), "finished_at": finished_at}
         is_first = await self._write(_Change(job, fields, attempts, finished_at))
         if is_first:
@@ -254,12 +255,6 @@ class ItemRepository:
         cancelled = await self._collection.update_many(where, {"$set": result})
         FETCHED_ITEMS.labels(outcome=CANCELLED.outcome, code=CANCELLED.code).inc(cancelled)
         return cancelled
-
-
-def _now() -> datetime:
-    """Return the time in MongoDB's precision of milliseconds."""
-    now = datetime.now(tz=UTC)
-    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 CANCELLED = ItemResult(ItemOutcome.CANCELLED, "cancelled", "the batch was cancelled")
