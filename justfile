@@ -36,6 +36,6 @@ up:
 run *arguments:
     ./run_local.sh {{ arguments }}
 
-# write the generated pages, dashboards and alert rules
+# write the generated pages, schemas, dashboards, alert rules and catalogues
 docs: setup
     .venv/bin/python -m infra.settings_table && .venv/bin/python -m infra.monitoring.generate && .venv/bin/python -m infra.translations

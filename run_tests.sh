@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All tests, or those that pytest's arguments choose.
 # --coverage [ARGUMENTS]: with coverage, and with its limit where all tests run; takes longer.
-# --fast [ARGUMENTS]: unit tests without servers and coverage, in parallel; not those marked as slow.
+# --fast [ARGUMENTS]: unit tests, and those of generated files, without servers and coverage, in
+# parallel; not those marked as slow.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 unset PYTHONDONTWRITEBYTECODE # hundreds of processes would each compile all that they import
@@ -10,7 +11,7 @@ if [[ ${1:-} == --fast ]]; then
     shift
     if [[ $# -eq 0 ]]; then # what is slow is often slow to import, too
         mapfile -t files < <(grep -rL --include='test_*.py' '^pytestmark.*slow' tests/unit)
-        set -- "${files[@]}"
+        set -- "${files[@]}" tests/contract/test_{docs,document_schemas,settings}.py
     fi
     exec .venv/bin/python -m pytest -q --numprocesses auto --durations=5 -p no:schemathesis \
         --hypothesis-profile=fast -m "not slow" "$@"

@@ -1,7 +1,7 @@
 """Convert a document of ``images`` to a displayed row with its character error rate."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jiwer
 from pydantic import BaseModel
@@ -23,7 +23,7 @@ LOW_SCORE = 0.5
 
 
 class ImageRow(BaseModel):
-    """A displayed image."""
+    """A displayed image: of ``images``, ``suspects`` and ``suggest`` with ``--json``."""
 
     image: str
     """``bucket/key``."""
@@ -97,21 +97,13 @@ def image_row(document: ImageDocument, limits: Limits = NO_LIMITS) -> ImageRow:
 
 def image_table(title: str, rows: Sequence[ImageRow], *, with_origin: bool = True) -> Table:
     """Return the table of images, with status and source, or only predictions."""
-    columns = ["image", "prediction", "score", "annotation", "CER"]
+    shown = [*COLUMNS.items(), *ORIGIN_COLUMNS.items()] if with_origin else [*COLUMNS.items()]
     lines = [
-        [
-            cell(row.image, short=row.short_image) if with_origin else cell(row.short_image),
-            cell(row.prediction),
-            cell(row.score, "red" if (row.score or 0) < LOW_SCORE else "", form=".3f"),
-            cell(row.annotation),
-            cell(row.cer, form=".0%"),
-        ]
+        [cell(row.image, short=row.short_image) if with_origin else cell(row.short_image)]
+        + [to_cell(row) for _, to_cell in shown]
         for row in rows
     ]
-    if with_origin:
-        columns += ["status", "source"]
-        for line, row in zip(lines, rows, strict=True):
-            line += [_status(row), _source(row)]
+    columns = ["image", *(heading for heading, _ in shown)]
     values = [
         [*(getattr(row, name) for name in CSV_COLUMNS), next(iter(row.sources), None)]
         for row in rows
@@ -132,3 +124,13 @@ def _status(row: ImageRow) -> Cell:
     if row.error_code:
         return cell(f"{row.status}: {row.error_code}", "red")
     return cell(row.status)
+
+
+COLUMNS: Mapping[str, Callable[[ImageRow], Cell]] = {
+    "prediction": lambda row: cell(row.prediction),
+    "score": lambda row: cell(row.score, "red" if (row.score or 0) < LOW_SCORE else "", form=".3f"),
+    "annotation": lambda row: cell(row.annotation),
+    "CER": lambda row: cell(row.cer, form=".0%"),
+}
+"""Of the table of images, after the image."""
+ORIGIN_COLUMNS: Mapping[str, Callable[[ImageRow], Cell]] = {"status": _status, "source": _source}

@@ -50,7 +50,11 @@ class OcrOverloadedError(OcrUnavailableError):
 
 
 class OcrAnswer(BaseModel):
-    """Prediction of the API."""
+    """Answer of the API, the ``Prediction`` of its schema; the document has a record of that name.
+
+    What the API may leave out or answer with null is ``| None``: an image whose answer is invalid
+    is tried again.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 

@@ -117,7 +117,10 @@ UNKNOWN_HOW = "unknown"
 
 
 def required(*names: str) -> ConfigDict:
-    """Mark the fields of every stored document as required; projections may omit them."""
+    """Mark the fields of every stored document as required; projections may omit them.
+
+    MongoDB then refuses documents without them, also those of writers of an earlier version.
+    """
     return ConfigDict(json_schema_extra={"required": list(names)})
 
 

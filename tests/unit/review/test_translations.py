@@ -104,8 +104,8 @@ def test_text_outside_catalogues_is_found(source: str) -> None:
 def test_every_text_is_translated() -> None:
     texts = extract()
     for code in TRANSLATED:
-        assert [each.id for each in untranslated(code, texts)] == []
-        hint = "run python -m infra.translations"
+        hint = f"run python -m infra.translations, then write the texts in {catalogue_path(code)}"
+        assert [each.id for each in untranslated(code, texts)] == [], hint
         assert update(code, texts) == catalogue_path(code).read_text(encoding="utf-8"), hint
 
 
