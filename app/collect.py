@@ -34,7 +34,7 @@ ATTEMPTS = 6
 """Consecutive attempts for one image, before others are tried: this one may be what is refused."""
 LONGEST_PAUSE_SECONDS = 10.0
 LONGEST_DRAIN_SECONDS = 5.0
-"""Concurrent writes at shutdown."""
+"""Time limit of the writes that are at work at shutdown."""
 
 
 class Known(Protocol):

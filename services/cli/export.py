@@ -14,7 +14,7 @@ from services.cli.limits import limited, open_images
 from services.cli.options import GroupBy, OnlyCorrected, UseSplit, tabular, to_splitting
 from services.cli.output import Output, Table, cell, counted, warned
 from services.cli.progress import progress_bar
-from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
+from services.common.adapters.object_store import open_object_store, sibling
 from services.common.domain.errors import PermanentError
 from services.common.domain.image_filter import NO_LIMITS, Limits
 from services.common.domain.texts import number_of
@@ -106,7 +106,7 @@ async def export(
                 manifest = await write(sources, progress)
             if target is not None:
                 with _bar(output.stderr, "pushing") as progress:
-                    await push(out, ObjectStore(store.client, target[0]), target[1], progress)
+                    await push(out, sibling(store, target[0]), target[1], progress)
     warnings = manifest.warnings
     said = {"out": str(out), "pushed_to": push_to, "warnings": warnings}
     shown = (*_render(manifest, out), *warned(warnings))

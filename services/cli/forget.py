@@ -24,7 +24,7 @@ async def forget(
     ],
     *,
     wait: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="Reason, for the proof.")
+        float, typer.Option(min=0, metavar="SECONDS", help="Time limit until it is removed.")
     ] = 60.0,
     allow_again: Annotated[
         bool, typer.Option("--allow-again", help="It may be fetched and stored again later.")

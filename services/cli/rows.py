@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-import jiwer
 from pydantic import BaseModel
 
 from services.cli.output import Cell, Table, cell
+from services.common.domain.accuracy import hypothesis_of
+from services.common.domain.annotations import collapse
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, Limits
 from services.common.domain.records import UPLOADED, Source
@@ -62,10 +63,13 @@ class ImageRow(BaseModel):
 
 
 def character_error_rate(annotation: str, prediction: str) -> float:
-    """Return edits over the annotation's length; for an empty one, 1 if there is any text."""
+    """Return edits over the annotation's length; for an empty one, 1 if there is any text.
+
+    Both are compared in normal form, as everywhere else.
+    """
     if not annotation:
-        return float(bool(prediction))
-    return float(jiwer.cer(annotation, prediction))
+        return float(bool(collapse(prediction)))
+    return hypothesis_of(prediction, reference=annotation).errors / len(annotation)
 
 
 def image_row(document: ImageDocument, limits: Limits = NO_LIMITS) -> ImageRow:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
 import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationError
@@ -22,6 +22,7 @@ from services.common.domain.errors import (
     TransientError,
 )
 from services.common.domain.records import Prediction, first_problem
+from services.common.download.responses import bounded_body, retry_after_seconds
 from services.common.runtime.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from services.consumer.settings import ConsumerSettings
 
@@ -29,6 +30,8 @@ _REFUSALS = frozenset({413, 415, 422})
 _OF_THE_IMAGE = frozenset({"image_too_large", "unsupported_media_type", "undecodable_image"})
 """Codes of permanently refused images."""
 _LONGEST_DETAIL = 500
+LARGEST_ANSWER = 4 * 2**20
+"""Bytes of an answer; of a text of 10,000 characters it has some 60 kB."""
 _JITTER = wait_random(0.1, 1)
 OVERLOAD_ATTEMPTS = 5
 LARGEST_WAIT_SECONDS = 10.0
@@ -119,21 +122,26 @@ class OcrClient:
         form.add_field("file", image, filename="image", content_type="application/octet-stream")
         try:
             async with self._session.post("/predict", data=form) as response:
-                status, body = response.status, await response.read()
-                retry_after = response.headers.get("Retry-After")
-                is_problem = response.content_type == PROBLEM_MEDIA_TYPE
+                body = await bounded_body(response, LARGEST_ANSWER)
         except aiohttp.ClientConnectorError as error:
             raise OcrUnavailableError(str(error)) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise await self._blame(f"{type(error).__name__}: {error}") from error
+        if body is None:
+            raise await self._blame(f"HTTP {response.status}, more than {LARGEST_ANSWER} bytes")
+        return await self._answer_of(response, body)
+
+    async def _answer_of(self, response: aiohttp.ClientResponse, body: bytes) -> OcrAnswer:
+        status = response.status
         if status == HTTPStatus.OK:
             return await self._prediction(body)
         if status in _REFUSALS:
+            is_problem = response.content_type == PROBLEM_MEDIA_TYPE
             if is_problem and (refusal := _refusal(body)):
                 raise refusal
             raise await self._blame(f"HTTP {status} without a reason of the OCR API")
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
-            raise _no_service(body, _seconds(retry_after))
+            raise _no_service(body, retry_after_seconds(response.headers))
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise await self._blame(f"HTTP {status}")
         # Any other 4xx means a wrong configuration (address, token)
@@ -215,7 +223,3 @@ def _refusal(body: bytes) -> PredictionRefusedError | None:
     if problem.code not in _OF_THE_IMAGE:
         return None
     return PredictionRefusedError(problem.code, problem.detail[:_LONGEST_DETAIL])
-
-
-def _seconds(retry_after: Any) -> float | None:
-    return float(retry_after) if isinstance(retry_after, str) and retry_after.isdigit() else None

@@ -7,13 +7,13 @@ part of the proof.
 
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 from services.common.adapters.fetched_items import FetchedItems
-from services.common.adapters.mongo import Database
+from services.common.adapters.mongo import Collection, Database, Document
 from services.common.adapters.rabbitmq import dead_letters
 from services.common.adapters.rabbitmq.dead_letters import ParkedMessage
 from services.common.adapters.rabbitmq.retry_policy import Queues
@@ -95,15 +95,39 @@ async def erase_submitted(database: Database, submitted: SubmittedItems) -> Eras
     for item in submitted.items.values():
         erased.items += await FetchedItems(database.fetches).erase(item)
     shown = {item.url: item.source_url for item in submitted.items.values()}
+
+    def erase(row: ListRow) -> ListRow:
+        return _without_text(row, shown) if submitted.has(row[1]) else row
+
     async for page in database.lists.find({}, fields={"rows": 1}):
         erased.pages_looked_at += 1
-        rows = unpack_rows(page["rows"])
-        kept = [_without_text(row, shown) if submitted.has(row[1]) else row for row in rows]
-        if kept != rows:
-            erased.rows += sum(one != other for one, other in zip(kept, rows, strict=True))
-            change = {"$set": {"rows": pack_rows(kept)}}
-            await database.lists.update_one({"_id": page["_id"]}, change)
+        erased.rows += await erase_rows(database.lists, page, erase)
     return erased
+
+
+async def erase_rows(
+    lists: Collection, page: Document | None, erase: Callable[[ListRow], ListRow]
+) -> int:
+    """Change rows of a page by compare-and-set: two people may erase rows of one page at once.
+
+    Args:
+        lists: Collection of the pages.
+        page: As read, maybe a while ago.
+        erase: Returns a row without what is erased of it.
+
+    Returns:
+        Number of changed rows.
+    """
+    while page is not None:
+        rows = unpack_rows(page["rows"])
+        kept = [erase(row) for row in rows]
+        changed = sum(one != other for one, other in zip(kept, rows, strict=True))
+        as_read = {"_id": page["_id"], "rows": page["rows"]}
+        change = {"$set": {"rows": pack_rows(kept)}}
+        if not changed or await lists.update_one(as_read, change):
+            return changed
+        page = await lists.find_one({"_id": page["_id"]})
+    return 0
 
 
 async def drop_parked(amqp: AmqpSettings, queues: Queues, submitted: SubmittedItems) -> int:

@@ -18,6 +18,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from services.common.download.responses import bounded_body, retry_after_seconds
 from services.label_studio.errors import LabelStudioRefusedError, LabelStudioUnavailableError
 from services.label_studio.schemas import Access
 
@@ -118,11 +119,14 @@ class Transport:
                 method, path, params=params, json=body, headers=headers, allow_redirects=False
             ) as response:
                 self.answered_at = _date_of(response)
-                content = await _read(response)
+                content = await bounded_body(response, MAX_ANSWER_BYTES)
         except aiohttp.ClientConnectorError as error:
             raise LabelStudioUnavailableError(str(error)) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise AnswerLostError(f"{type(error).__name__}: {error}") from error
+        if content is None:
+            detail = f"the response has more than {MAX_ANSWER_BYTES} bytes"
+            raise LabelStudioRefusedError(0, detail)
         _check(response, content)
         try:
             return json.loads(content) if content else None
@@ -130,16 +134,6 @@ class Transport:
             raise LabelStudioRefusedError(
                 0, f"{method} /{path}: the response is not JSON"
             ) from error
-
-
-async def _read(response: ClientResponse) -> bytes:
-    content = bytearray()
-    async for part in response.content.iter_any():
-        content += part
-        if len(content) > MAX_ANSWER_BYTES:
-            detail = f"the response has more than {MAX_ANSWER_BYTES} bytes"
-            raise LabelStudioRefusedError(0, detail)
-    return bytes(content)
 
 
 def _check(response: ClientResponse, content: bytes) -> None:
@@ -151,8 +145,7 @@ def _check(response: ClientResponse, content: bytes) -> None:
         raise LabelStudioRefusedError(status, detail)
     detail = _detail_of(content) or response.reason or ""
     if status in NOT_NOW:
-        asked = response.headers.get("Retry-After", "")
-        seconds = float(asked) if asked.isdecimal() else None
+        seconds = retry_after_seconds(response.headers)
         raise LabelStudioUnavailableError(f"{status}: {detail}", retry_after_seconds=seconds)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         raise AnswerLostError(f"{status}: {detail}")

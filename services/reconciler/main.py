@@ -114,6 +114,12 @@ class Passes:
             log.warning("pass failed", code=error.code, error=str(error))
             PASSES.labels(outcome="failed").inc()
             return False
+        except Exception:
+            # A foreign document must end neither the other parts nor the counts and uploads
+            log.exception("pass failed", part=part.number)
+            PASSES.labels(outcome="failed").inc()
+            self._next += 1
+            return True
         publish(self._reports, last=part.number)
         self._next += 1
         return True
@@ -138,8 +144,7 @@ def publish(reports: Mapping[int, PassReport], *, last: int) -> None:
     for state in State:
         OBJECTS.labels(state=state).set(known.found[state])
     for state in TO_QUEUE:
-        held = report.held if state is State.GONE else 0
-        QUEUED.labels(state=state).inc(report.found[state] - held)
+        QUEUED.labels(state=state).inc(report.queued_by_state[state])
     REMOVALS_HELD.set(known.held)
     PASSES.labels(outcome="done").inc()
     PASS_SECONDS.set(report.seconds)

@@ -54,18 +54,23 @@ class PassReport:
     """Report of a pass."""
 
     found: Counter[State] = field(default_factory=Counter)
-    queued: int = 0
+    queued_by_state: Counter[State] = field(default_factory=Counter)
     held: int = 0
     """Removals not queued, as so many missing objects need a person's confirmation."""
     objects: int = 0
     documents: int = 0
     seconds: float = 0.0
 
+    @property
+    def queued(self) -> int:
+        """Events that were published."""
+        return self.queued_by_state.total()
+
     def __add__(self, other: "PassReport") -> "PassReport":
         """Return what two passes found and did together."""
         return PassReport(
             found=self.found + other.found,
-            queued=self.queued + other.queued,
+            queued_by_state=self.queued_by_state + other.queued_by_state,
             held=self.held + other.held,
             objects=self.objects + other.objects,
             documents=self.documents + other.documents,
@@ -192,7 +197,7 @@ class Reconciler:
         report.found[state] += 1
         log.info("object and document differ", id=document_id, state=state)
         if state is not State.GONE or self._allows_gone:
-            await self._queue(pair, report)
+            await self._queue(pair, state, report)
         elif len(self._gone) < MOST_REMOVALS:
             self._gone.append(Pair(pair.key, None, None))
 
@@ -221,16 +226,16 @@ class Reconciler:
         """Verify again, as the pass may have taken long."""
         pair = await self._look_again(before)
         if pair is not None and judge(pair, cutoff) is State.GONE:
-            await self._queue(pair, report)
+            await self._queue(pair, State.GONE, report)
 
-    async def _queue(self, pair: Pair, report: PassReport) -> None:
+    async def _queue(self, pair: Pair, state: State, report: PassReport) -> None:
         if self._publisher is None:
             return
         body = notification_for(self._store.bucket, pair)
         is_confirmed = self._allows_gone and pair.listed is None
         headers = {ORIGIN_HEADER: CONFIRMED if is_confirmed else INFERRED}
         await self._publisher.publish(body, queue=self._queues.work, headers=headers)
-        report.queued += 1
+        report.queued_by_state[state] += 1
 
     async def _look_again(self, before: Pair) -> Pair | None:
         """Return the current pair with the object's metadata; None: neither exists."""

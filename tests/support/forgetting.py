@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.common.adapters.mongo import Database, Document
-from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.object_store import ObjectStore, sibling
 from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.domain.batch import ListRow, pack_rows, unpack_rows
 from services.common.domain.provenance import Provenance, to_metadata
@@ -73,7 +73,7 @@ async def is_gone(site: Site, key: str) -> bool:
 @asynccontextmanager
 async def open_stopped_consumer(site: Site) -> AsyncIterator[Site]:
     """Give a bucket whose events are not consumed."""
-    store = ObjectStore(site.store.client, f"{site.store.bucket}-quiet")
+    store = sibling(site.store, f"{site.store.bucket}-quiet")
     await store.client.create_bucket(Bucket=store.bucket)
     try:
         yield replace(site, store=store)

@@ -47,12 +47,10 @@ class ObjectStore:
         write_timeout_seconds: Limit to write an object, plus the transfer time of its bytes.
     """
 
-    def __init__(
-        self, client: "S3Client", bucket: str, *, write_timeout_seconds: float = 105.0
-    ) -> None:
+    def __init__(self, client: "S3Client", bucket: str, *, write_timeout_seconds: float) -> None:
         self.client = client
         self.bucket = bucket
-        self._write_timeout_seconds = write_timeout_seconds
+        self.write_timeout_seconds = write_timeout_seconds
 
     async def read(self, key: str, *, max_bytes: int) -> LoadedObject:
         """Read a whole object.
@@ -123,7 +121,7 @@ class ObjectStore:
     async def _put(self, key: str, content: bytes, **given: Any) -> str:
         """Write an object; return its ETag."""
         # The client has read timeouts only, no write timeout
-        limit = self._write_timeout_seconds + len(content) / _SLOWEST_BYTES_PER_SECOND
+        limit = self.write_timeout_seconds + len(content) / _SLOWEST_BYTES_PER_SECOND
         async with self.errors(), asyncio.timeout(limit):
             where: Any = {"Bucket": self.bucket, "Key": key}
             response = await self.client.put_object(**where, Body=content, **given)
@@ -251,7 +249,7 @@ class ObjectStore:
 
 def sibling(store: ObjectStore, bucket: str) -> ObjectStore:
     """Return another bucket that shares the connections."""
-    return ObjectStore(store.client, bucket)
+    return ObjectStore(store.client, bucket, write_timeout_seconds=store.write_timeout_seconds)
 
 
 @asynccontextmanager

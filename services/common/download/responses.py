@@ -110,6 +110,21 @@ def clean_date(value: str | None) -> str | None:
     return value if value and _HTTP_DATE.fullmatch(value) else None
 
 
+async def bounded_body(response: aiohttp.ClientResponse, most: int) -> bytes | None:
+    """Return the body of a response; None if it has more than ``most`` bytes.
+
+    Raises:
+        aiohttp.ClientError: The response broke off.
+        TimeoutError: It took too long.
+    """
+    content = bytearray()
+    async for part in response.content.iter_any():
+        content += part
+        if len(content) > most:
+            return None
+    return bytes(content)
+
+
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Return the ``Retry-After`` of a response (RFC 9110, 10.2.3), an hour at most.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import cycle
 
 import aio_pika
 import pytest
@@ -108,8 +109,10 @@ async def test_image_that_the_api_fails_on_is_retried_later(
 async def test_api_that_is_down_delays_and_loses_nothing(
     start: Start, ocr_api: ScriptedOcrApi
 ) -> None:
+    asked = cycle(("1", "\u00b2"))  # the latter is a digit, and no number
+
     async def overloaded(_: bytes) -> web.Response:
-        return web.Response(status=503, headers={"Retry-After": "1"})
+        return web.Response(status=503, headers={"Retry-After": next(asked)})
 
     ocr_api.is_ready, ocr_api.answer = False, overloaded
     pipeline = await start()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.object_store import ObjectStore, sibling
+from services.common.adapters.object_store import sibling
 from services.datasets.export import Sources
 from services.datasets.export import export as write_export
 from services.datasets.folder import replacing
@@ -110,7 +110,7 @@ async def test_two_exports_into_one_folder_do_not_mix(tmp_path: Path) -> None:
 
 async def test_pushed_export_is_what_the_folder_holds(some: Collected, tmp_path: Path) -> None:
     out, bucket = tmp_path / "set", f"{some.store.bucket}-out"
-    target = ObjectStore(some.store.client, bucket)
+    target = sibling(some.store, bucket)
     await some.store.client.create_bucket(Bucket=bucket)
     try:
         for name, content in (

@@ -1,6 +1,7 @@
 """Removal on request: MinIO's own event erases the document, and the proof says so."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -11,10 +12,12 @@ from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import sibling
 from services.common.adapters.rabbitmq.dead_letters import peek
 from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.domain.batch import ListRow, pack_rows, unpack_rows
 from services.common.domain.image import ImageDocument
 from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import Provenance, to_metadata
 from services.erasure.removal import Target, find_targets, prove, remove
+from services.erasure.submitted import erase_rows
 from tests.support.forgetting import URL, Site, open_stopped_consumer
 from tests.support.waiting import eventually
 
@@ -281,3 +284,19 @@ async def test_page_is_forgotten_with_its_lines(
     assert proofs[0]["sources"] == [URL]
     assert await site.store.head("lines/ab/cd/0.webp") is None
     assert await Forgotten(site.database.forgotten).has_image(digest)
+
+
+async def test_two_who_erase_rows_of_one_page_do_not_restore_them(site: Site) -> None:
+    rows: list[ListRow] = [(1, "http://a.test/1", "one", {}), (2, "http://a.test/2", "two", {})]
+    lists = site.database.lists
+    await lists.insert({"_id": "b1/0", "rows": pack_rows(rows)})
+    as_read = await lists.find_one({"_id": "b1/0"})
+
+    def erasing(line: int) -> Callable[[ListRow], ListRow]:
+        return lambda row: (row[0], row[1], None, {}) if row[0] == line else row
+
+    assert [await erase_rows(lists, as_read, erasing(line)) for line in (1, 2)] == [1, 1]
+
+    page = await lists.find_one({"_id": "b1/0"})
+    assert page is not None
+    assert [row[2] for row in unpack_rows(page["rows"])] == [None, None]

@@ -185,6 +185,8 @@ def test_counts_leave_out_zeros() -> None:
         ("abcd", "", 1.0),
         ("", "", 0.0),
         ("", "x", 1.0),
+        ("", " ", 0.0),
+        ("an \u00e9t\u00e9", "an  e\u0301te\u0301 ", 0.0),
     ],
 )
 def test_character_error_rate(annotation: str, prediction: str, rate: float) -> None:

@@ -1,0 +1,45 @@
+"""Passes by turns, and the metrics of what they found, without servers."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from services.reconciler.compare import Part, State
+from services.reconciler.main import Passes, publish
+from services.reconciler.settings import ReconcilerSettings
+from services.reconciler.walk import PassReport
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def test_part_with_a_foreign_document_does_not_hold_up_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[int] = []
+
+    async def compare(*_: object, part: Part, **__: object) -> PassReport:
+        compared.append(part.number)
+        raise ValueError("key: Input should be a valid string")
+
+    monkeypatch.setattr("services.reconciler.main.compare_buckets", compare)
+    servers: dict[str, Any] = dict.fromkeys(("store", "database", "amqp"))
+    passes = Passes(ReconcilerSettings(parts=2), **servers)
+    failed = value("reconciler_passes_total", outcome="failed")
+
+    assert [await passes.next(), await passes.next()] == [True, True]
+
+    assert sorted(compared) == [0, 1]
+    assert value("reconciler_passes_total", outcome="failed") == failed + 2
+
+
+def test_events_that_were_not_published_are_not_counted() -> None:
+    queued = value("reconciler_queued_total", state="gone")
+    report = PassReport(found=Counter({State.GONE: 3}), queued_by_state=Counter({State.GONE: 1}))
+
+    publish({0: report}, last=0)
+
+    assert value("reconciler_queued_total", state="gone") == queued + 1
