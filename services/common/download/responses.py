@@ -114,7 +114,7 @@ async def bounded_body(response: aiohttp.ClientResponse, most: int) -> bytes | N
     """Return the body of a response; None if it has more than ``most`` bytes.
 
     Raises:
-        aiohttp.ClientError: The response broke off.
+        aiohttp.ClientError: The response ended early.
         TimeoutError: It took too long.
     """
     content = bytearray()

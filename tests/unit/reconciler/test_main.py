@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from services.reconciler.compare import Part, State
+from services.reconciler.compare import BucketPart, State
 from services.reconciler.main import Passes, publish
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import PassReport
@@ -21,7 +21,7 @@ async def test_part_with_a_foreign_document_does_not_hold_up_the_others(
 ) -> None:
     compared: list[int] = []
 
-    async def compare(*_: object, part: Part, **__: object) -> PassReport:
+    async def compare(*_: object, part: BucketPart, **__: object) -> PassReport:
         compared.append(part.number)
         raise ValueError("key: Input should be a valid string")
 

@@ -8,15 +8,15 @@ import pytest
 from services.common.domain.image import ImageDocument
 from services.review.found_page import FoundPage
 from services.review.gallery import Filters
-from services.review.pages import Pages
 from services.review.sessions import Sessions
+from services.review.templating import Templates
 from tests.factories import document, prediction
 
 
 def cards(*documents: ImageDocument) -> str:
     page = FoundPage(list(documents), next=None, is_cut=False)
     shown: dict[str, Any] = {"filters": Filters(), "choices": {}, "suggested": {}, "names": {}}
-    answer = Pages(Sessions(None, seconds=1)).page("gallery", None, page=page, **shown)
+    answer = Templates(Sessions(None, seconds=1)).render("gallery", None, page=page, **shown)
     return bytes(answer.body).decode().partition('class="cards"')[2]
 
 
