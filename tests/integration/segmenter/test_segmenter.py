@@ -29,7 +29,6 @@ from services.common.adapters.synthetic_events import (
 )
 from services.common.domain.details import Details
 from services.common.domain.errors import (
-    ForeignEventError,
     ObjectStoreUnavailableError,
     PostponedError,
     TransientError,
@@ -83,7 +82,6 @@ class Stage:
     pages_store: ObjectStore
     database: Database
     detector: ScriptedDetector = field(default_factory=ScriptedDetector)
-    waiting: int = 0
     text_layer: TextLayerUse = "propose"
 
     @property
@@ -92,7 +90,7 @@ class Stage:
 
     def worker(self) -> Worker:
         async def waiting() -> int:
-            return self.waiting
+            return 0
 
         return Worker(
             store=self.pages_store,
@@ -104,7 +102,7 @@ class Stage:
             forgotten=Forgotten(self.database.forgotten),
             detector=self.detector,
             waiting=waiting,
-            settings=SegmenterSettings(max_object_bytes=10_000_000, max_pages=3, max_waiting=10),
+            settings=SegmenterSettings(max_object_bytes=10_000_000, max_pages=3),
         )
 
     async def put(self, key: str, content: bytes, provenance: Provenance | None = None) -> None:
@@ -637,27 +635,6 @@ async def test_pdf_of_one_page_is_rendered_after_other_bytes(stage: Stage) -> No
     assert await stage.segment("a.pdf", b"junk\n" + file.getvalue()) == "rendered"
 
 
-@pytest.mark.parametrize(
-    ("key", "content", "code"),
-    [
-        ("a.txt", b"no image", "not_an_image"),
-        ("a.png", page_file()[:200], "not_an_image"),
-        ("a.pdf", b"%PDF-1.4", "unreadable_document"),
-        ("a.png", bytes(10_000_001), "image_too_large"),
-        ("/".join(["é" * 60] * 3), page_file(), "key_too_long"),
-    ],
-)
-async def test_refused_page_has_its_reason(
-    stage: Stage, key: str, content: bytes, code: str
-) -> None:
-    assert await stage.segment(key, content) == "rejected"
-
-    page = await stage.page(key)
-    assert page.status == "rejected"
-    assert page.error is not None
-    assert page.error.code == code
-
-
 async def test_transcribed_page_is_known_but_not_cut(stage: Stage) -> None:
     content = page_file()
     sha256 = hashlib.sha256(content).hexdigest()
@@ -688,16 +665,6 @@ async def test_transcribed_page_is_known_but_not_cut(stage: Stage) -> None:
     assert (await stage.page(given)).ground_truth is None
 
 
-async def test_page_without_lines_is_rejected(stage: Stage) -> None:
-    stage.detector.quads = ()
-
-    assert await stage.segment(content=page_file()) == "rejected"
-
-    error = (await stage.page()).error
-    assert error is not None
-    assert error.code == "no_lines"
-
-
 async def test_forgotten_page_is_deleted_again(stage: Stage) -> None:
     await stage.segment(content=page_file())
     sha256 = (await stage.page()).sha256 or ""
@@ -705,26 +672,3 @@ async def test_forgotten_page_is_deleted_again(stage: Stage) -> None:
 
     assert await stage.segment("b.png", page_file()) == "forgotten"
     assert await stage.pages_store.head("b.png") is None
-
-
-async def test_pages_wait_while_many_images_do(stage: Stage) -> None:
-    stage.waiting = 10
-
-    with pytest.raises(PostponedError):
-        await stage.segment(content=page_file())
-
-
-async def test_event_of_another_bucket_is_refused(stage: Stage) -> None:
-    await stage.put("a.png", page_file())
-    delivery = await stage.created("a.png")
-    stage.pages_store = stage.store
-
-    with pytest.raises(ForeignEventError):
-        await stage.worker().handle(delivery)
-
-
-async def test_folder_of_the_console_is_no_page(stage: Stage) -> None:
-    await stage.put("scans/", b"")
-
-    assert await stage.segment("scans/") == "folder"
-    assert not (await stage.page("scans/")).exists
