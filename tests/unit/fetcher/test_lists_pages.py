@@ -1,11 +1,7 @@
-from datetime import UTC, datetime
-from itertools import pairwise
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.domain.batch import Batch, PageProgress
 from services.common.download.urls import host_of
 from services.fetcher.batches.pages import (
     PAGE_CHARACTERS,
@@ -16,23 +12,6 @@ from services.fetcher.batches.pages import (
     unpack,
 )
 from services.fetcher.sources.lists.rows import ListItem
-
-
-def batch_of(pages: int) -> Batch:
-    return Batch(id="b", created_at=datetime.now(tz=UTC), pages=PageProgress(count=pages))
-
-
-@given(st.integers(1, 3000))
-def test_every_page_has_its_turn_once(count: int) -> None:
-    batch = batch_of(count)
-
-    assert sorted(batch.page_at(position) for position in range(count)) == list(range(count))
-
-
-def test_first_pages_are_from_all_over_the_list() -> None:
-    first = sorted(batch_of(1000).page_at(position) for position in range(20))
-
-    assert max(after - before for before, after in pairwise(first)) <= 100
 
 
 def test_hosts_take_turns() -> None:
