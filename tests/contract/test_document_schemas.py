@@ -1,8 +1,14 @@
 """The names of documents' fields are part of the interface."""
 
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
 import pytest
 
-from services.common.adapters.collections import BATCHES, FETCHES, IMAGES, PAGES
+from services.common.adapters.collections import BATCHES, FETCHES, IMAGES, INDEXES, PAGES
+from services.common.adapters.mongo import Document
 from services.common.adapters.repository import TYPES, schema_of
 
 FIELDS = {
@@ -28,6 +34,9 @@ VALUES = {
     (BATCHES, "requeue"): {"transient", "all", None},
     (FETCHES, "outcome"): {"queued", "stored", "unchanged", "failed", "cancelled"},
 }
+READERS = re.compile("ImageRepository|PageRepository|SortKey")
+READ = re.compile(r'"([a-z_.]+)": -?1[,}]|\("([a-z_.]+)", -?1\)|SortKey\("([a-z_.]+)"')
+"""A field of a projection or an order."""
 
 
 @pytest.mark.parametrize(("collection", "part"), FIELDS)
@@ -52,3 +61,40 @@ def test_schema_has_the_values_of_the_contract(place: tuple[str, ...]) -> None:
 
 def test_every_type_has_a_schema_that_names_its_identity() -> None:
     assert all("_id" in schema_of(each)["required"] for each in TYPES)
+
+
+def paths_of(schema: Document, parent: str = "") -> set[str]:
+    """Return the dotted paths of all fields."""
+    paths: set[str] = set()
+    for name, field in schema.get("properties", {}).items():
+        path = f"{parent}{name}"
+        paths |= {path, *paths_of(field.get("items", field), f"{path}.")}
+    return paths
+
+
+def fields_read() -> Iterator[tuple[str, Path]]:
+    """Yield the fields of ``images`` and ``pages`` in projections and orders, with their files."""
+    for file in sorted(Path("services").rglob("*.py")):
+        text = file.read_text()
+        if "migration" in file.parts or not READERS.search(text):
+            continue
+        for found in READ.findall(text):
+            yield "".join(found), file
+        if "dict.fromkeys(" in text:
+            for value in vars(import_module(".".join(file.with_suffix("").parts))).values():
+                if isinstance(value, dict) and set(map(repr, value.values())) == {"1"}:
+                    yield from ((name, file) for name in value)
+
+
+def test_fields_that_are_read_exist() -> None:
+    known, read = paths_of(schema_of(IMAGES)) | paths_of(schema_of(PAGES)), set(fields_read())
+
+    assert {(name, str(file)) for name, file in read if name not in known} == set()
+    assert {"sources.collection", "error.code", "prediction.score"} < {name for name, _ in read}
+
+
+@pytest.mark.parametrize("collection", TYPES)
+def test_indexed_fields_exist(collection: str) -> None:
+    indexed = {name.lstrip("-") for index in INDEXES[collection] for name in index.fields}
+
+    assert indexed <= paths_of(schema_of(collection))
