@@ -66,7 +66,8 @@ def test_dashboard_is_valid(path: Path) -> None:
 @pytest.mark.parametrize("path", PROVISIONING, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_provisioning_file_is_valid(path: Path) -> None:
     schema = json.loads((SCHEMAS / "grafana_provisioning.json").read_text())
-    jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    found = jsonschema.Draft202012Validator(schema).iter_errors(yaml.safe_load(path.read_text()))
+    assert [error.message for error in found] == []
 
 
 @pytest.mark.parametrize("path", PROVISIONING, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -66,7 +66,7 @@ async def test_job_that_is_handed_over_again_and_again_begins_a_new_count(
 async def test_stop_is_not_held_up_by_a_cancellation_that_was_lost(
     surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = asyncio.Event()
+    asked, lost = asyncio.Event(), asyncio.Event()
 
     async def answer_meanwhile(_: Channel, __: str) -> int:
         """Lose the first cancellation, as ``wait_for`` of Python 3.11 may."""
@@ -74,6 +74,7 @@ async def test_stop_is_not_held_up_by_a_cancellation_that_was_lost(
             asked.set()
             with suppress(asyncio.CancelledError):
                 await _wait_for_ever()
+            lost.set()
         return 1
 
     monkeypatch.setattr(partitions, "consumers_of", answer_meanwhile)
@@ -84,6 +85,7 @@ async def test_stop_is_not_held_up_by_a_cancellation_that_was_lost(
         tasks.create_task(consumer.run(stop))
         await asked.wait()
         stop.set()
+    assert lost.is_set()
 
 
 async def consumed(surroundings: Surroundings) -> Delivery:

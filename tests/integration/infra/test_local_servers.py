@@ -60,6 +60,7 @@ async def test_private_virtual_host_is_empty_and_usable(
 async def test_database_answers(mongo_settings: MongoSettings) -> None:
     async with open_database(mongo_settings) as database:
         await database.check()
+        assert await database.images.size() == 0
 
 
 def test_passwords_of_the_addresses_are_not_shown(servers: Addresses) -> None:

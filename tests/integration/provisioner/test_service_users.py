@@ -20,7 +20,12 @@ from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.adapters.rabbitmq.messaging import check_broker
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
-from services.common.domain.errors import ObjectNotFoundError, ObjectStoreUnavailableError
+from services.common.domain.errors import (
+    BrokerUnavailableError,
+    DatabaseUnavailableError,
+    ObjectNotFoundError,
+    ObjectStoreUnavailableError,
+)
 from services.common.runtime.settings import (
     AmqpSettings,
     MongoSettings,
@@ -241,19 +246,29 @@ async def test_monitoring_user_sees_the_depth_of_a_queue_and_changes_nothing(
 
 
 @pytest.mark.usefixtures("provisioned")
-async def test_each_service_may_connect(servers: Addresses) -> None:
-    whole = AmqpDsn(servers.amqp_url.get_secret_value())
-    for name in ("fetcher", "consumer", "reconciler", "review", "minio"):
-        url = f"amqp://{name}:{PASSWORD.get_secret_value()}@{whole.host}:{whole.port}/"
+@pytest.mark.parametrize("name", ["fetcher", "consumer", "reconciler", "review", "minio"])
+async def test_service_may_connect_with_its_password(servers: Addresses, name: str) -> None:
+    async def connect(password: str) -> None:
+        url = f"amqp://{name}:{password}@{whole.host}:{whole.port}/"
         await check_broker(AmqpSettings(url=AmqpDsn(url)))
+
+    whole = AmqpDsn(servers.amqp_url.get_secret_value())
+    await connect(PASSWORD.get_secret_value())
+    with pytest.raises(BrokerUnavailableError):
+        await connect("wrong")
 
 
 @pytest.mark.usefixtures("provisioned")
-async def test_each_service_may_log_in_to_mongodb(mongo_settings: MongoSettings) -> None:
-    for name in ("fetcher", "consumer", "reconciler", "review"):
-        login = {"user": name, "password": PASSWORD}
+@pytest.mark.parametrize("name", ["fetcher", "consumer", "reconciler", "review"])
+async def test_service_may_log_in_to_mongodb(mongo_settings: MongoSettings, name: str) -> None:
+    async def log_in(password: SecretStr) -> None:
+        login = {"user": name, "password": password}
         async with open_database(mongo_settings.model_copy(update=login)) as database:
             await database.check()
+
+    await log_in(PASSWORD)
+    with pytest.raises(DatabaseUnavailableError):
+        await log_in(SecretStr("wrong"))
 
 
 async def test_only_reconciler_listens_to_uploads(provisioned: S3Settings) -> None:

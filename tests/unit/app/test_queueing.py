@@ -168,6 +168,7 @@ def test_one_image_that_takes_very_long_says_little_about_the_next() -> None:
 
     waiting.put(job())
     waiting.put(job())
+    assert waiting.waiting == 2
 
 
 def test_a_line_counts_by_what_the_engine_reads_not_by_its_file() -> None:

@@ -83,6 +83,7 @@ async def test_reading_that_is_of_no_use_changes_nothing(code: str) -> None:
 async def test_stop_does_not_wait_for_the_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     shadow, stop = Shadow(), asyncio.Event()
     await shadow.offered()
+    before = shadow.documents.image
 
     async def stop_meanwhile(_: bytes) -> None:
         stop.set()
@@ -92,6 +93,8 @@ async def test_stop_does_not_wait_for_the_candidate(monkeypatch: pytest.MonkeyPa
 
     async with asyncio.timeout(30):
         await shadow.reader.run(stop)
+
+    assert shadow.documents.image == before
 
 
 async def test_share_without_room_is_dropped_and_counted() -> None:

@@ -40,6 +40,7 @@ def test_file_without_holder_makes_room() -> None:
 
     with spool.file() as file:
         spool.write(file, b"1234567890")
+        assert file.tell() == 10
 
 
 def test_file_that_is_written_on_after_it_was_discarded_makes_room() -> None:

@@ -232,8 +232,10 @@ def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_configuration_that_all_may_read_is_taken(configuration: Path) -> None:
-    check_readable(configuration)
+@pytest.mark.usefixtures("configuration")
+def test_configuration_that_all_may_read_is_taken(key_file: Path) -> None:
+    assert main() == 0
+    assert key_file.exists()
 
 
 @pytest.mark.parametrize(
