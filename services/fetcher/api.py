@@ -30,7 +30,7 @@ from services.common.runtime.problems import (
 )
 from services.common.runtime.server import BodyGuard
 from services.fetcher.answers import to_details, to_item, to_preview, to_status, to_submission
-from services.fetcher.batches.references import RETRY_AFTER_SECONDS, References
+from services.fetcher.batches.references import ListUrlFailedError, ListUrlRefusedError, References
 from services.fetcher.batches.repository import BatchNotFoundError
 from services.fetcher.batches.service import BatchConflictError, Batches
 from services.fetcher.batches.submissions import (
@@ -45,7 +45,12 @@ from services.fetcher.list_parameters import ListParameters, check_query, list_b
 from services.fetcher.politeness.host import HostRepository
 from services.fetcher.progress import failed_csv, progress_events
 from services.fetcher.settings import FetcherSettings
-from services.fetcher.sources.lists.rows import MalformedListError
+from services.fetcher.sources.errors import (
+    ItemTooLargeError,
+    ListTooLargeError,
+    UnreadableFileError,
+    UnsupportedListFormatError,
+)
 from services.fetcher.sources.openings import Opened, Openings, default_collection, default_name
 from services.fetcher.sources.spool import NoSpaceError, Spool
 from services.fetcher.upload import receive
@@ -111,7 +116,7 @@ def build_app(
     app.add_middleware(BodyGuard)
     app.add_middleware(SiteGuard, hosts=hosts, setting="FETCHER_HOSTS")
     install_problem_handlers(app)
-    for kind in (*_STATUS, MalformedListError, EmptyListError, StrictListError):
+    for kind in _STATUS:
         app.add_exception_handler(kind, _on_error)
     app.include_router(health_router(ready=ready, alive=alive))
     token = require_bearer(settings.api_token, setting="FETCHER_API_TOKEN")
@@ -285,21 +290,30 @@ _STATUS: Mapping[type[PipelineError], int] = {
     IdempotencyKeyReusedError: 422,
     BatchNotFoundError: 404,
     BatchConflictError: 409,
+    ListTooLargeError: 413,
+    ItemTooLargeError: 413,
+    UnsupportedListFormatError: 415,
+    UnreadableFileError: 422,
+    EmptyListError: 422,
+    StrictListError: 422,
+    ListUrlRefusedError: 422,
+    ListUrlFailedError: 502,
     NoSpaceError: 503,
     ListClearedError: 503,
 }
-"""HTTP status of errors whose message says all; of others: 422, with the rows that are wrong."""
+"""HTTP status of each error that a route may raise."""
+RETRY_AFTER_SECONDS = 30
 
 
 async def _on_error(_: Request, error: Exception) -> Response:
     more: dict[str, Any] = {}
-    if isinstance(error, MalformedListError):
+    if isinstance(error, UnreadableFileError):
         more["rejected"] = [asdict(row) for row in error.rejected]
     elif isinstance(error, EmptyListError | StrictListError):
         more["rejected"] = [row.model_dump() for row in error.rejections.first]
         more["rejected_count"] = error.rejections.count
         more["reading"] = asdict(error.reading)
-    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 422)
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None
+    status = next(code for kind, code in _STATUS.items() if isinstance(error, kind))
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)} if status in {502, 503} else None
     code = error.code if isinstance(error, PipelineError) else ""
     return problem_response(ProblemError(status, code, str(error), headers=headers, **more))

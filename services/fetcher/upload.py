@@ -12,9 +12,10 @@ from services.common.domain.tables.list_format import ListFormat
 from services.common.runtime.problems import ProblemError
 from services.common.runtime.server import FormLimits, bounded_body, read_form
 from services.fetcher.list_parameters import ListParameters, refuse_unknown
+from services.fetcher.sources.errors import ListTooLargeError
 from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.openings import Opened, Openings
-from services.fetcher.sources.sent import Sent, clean_file_name, too_large
+from services.fetcher.sources.sent import Sent, clean_file_name
 from services.fetcher.sources.spool import Spool, space_errors
 
 _FORM_LIMITS = FormLimits(fields=16, field_bytes=64 * 1024)
@@ -52,10 +53,11 @@ async def receive(
     It may be compressed by gzip, detected by its first bytes.
 
     Raises:
-        ProblemError: 413 ``list_too_large``, 415 ``unsupported_list_format``,
-            422 ``malformed_request``, ``unknown_parameter``, ``conflicting_parameters``.
+        ProblemError: 422 ``malformed_request``, ``unknown_parameter``,
+            ``conflicting_parameters``.
+        ListTooLargeError, ItemTooLargeError, UnsupportedListFormatError: It is refused.
         RequestValidationError: A parameter in its form or document is invalid.
-        MalformedListError: It can't be read.
+        UnreadableFileError: It can't be read.
         NoSpaceError: The spool is full.
     """
     content_type = request.headers.get("Content-Type", "")
@@ -112,7 +114,7 @@ async def _sent_in_form(
             raise ProblemError(422, "malformed_request", 'the form has no file named "file"')
         sent = Sent(file.file, clean_file_name(file.filename), file.content_type or "")
         if (file.size or 0) > openings.limit_of(sent):
-            raise too_large(openings.limit_of(sent))
+            raise ListTooLargeError(openings.limit_of(sent))
         fields = [(name, value) for name, value in form.multi_items() if name != "file"]
         yield _Request(sent, fields)
 
@@ -123,7 +125,9 @@ async def _sent_as_body(
 ) -> AsyncIterator[_Request]:
     with spool.file() as body:
         sent = Sent(body, content_type=request.headers.get("Content-Type", ""))
-        async with aclosing(bounded_body(request, openings.limit_of(sent), too_large)) as chunks:
+        async with aclosing(
+            bounded_body(request, openings.limit_of(sent), ListTooLargeError)
+        ) as chunks:
             async for chunk in chunks:
                 spool.write(body, chunk)
         spool.flush(body)
@@ -132,7 +136,7 @@ async def _sent_as_body(
 
 @asynccontextmanager
 async def _form(request: Request, limit: int, spool: Spool) -> AsyncIterator[FormData]:
-    body = bounded_body(request, limit, too_large, partial(spool.take, request))
+    body = bounded_body(request, limit, ListTooLargeError, partial(spool.take, request))
     try:
         with space_errors():  # the parser stores its file on disk
             form = await read_form(request, body, _FORM_LIMITS, _malformed)

@@ -9,7 +9,7 @@ from typing import IO
 from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.members import ArchiveLimits, check_size, checked
 from services.fetcher.sources.archives.rows import archive_rows
-from services.fetcher.sources.lists.rows import MalformedListError
+from services.fetcher.sources.errors import UnreadableFileError
 from services.fetcher.sources.spool import gunzipped, is_gzip
 
 LIMITS = ArchiveLimits(members=200, decoded_bytes=4_000_000, ratio=100)
@@ -29,7 +29,7 @@ def outcomes(file: IO[bytes]) -> Iterator[str]:
         with BytesIO(file.read(_LENGTH.unpack(length)[0])) as content:
             try:
                 yield f"read {_read(content)}"
-            except MalformedListError as error:
+            except UnreadableFileError as error:
                 yield f"refused: {error.detail}"
     yield f"memory {_memory() - before}"
 
@@ -49,7 +49,7 @@ def _read(content: BytesIO) -> int:
     for name in names:
         try:
             assert len(archive.read(name, max_bytes=MAX_MEMBER_BYTES)) <= MAX_MEMBER_BYTES + 1
-        except MalformedListError:
+        except UnreadableFileError:
             continue
     return count
 

@@ -8,8 +8,8 @@ from typing import IO
 
 from yarl import URL
 
+from services.common.domain.errors import PermanentError, TransientError
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError
-from services.common.runtime.problems import ProblemError
 from services.fetcher.batches.submissions import Description
 from services.fetcher.list_parameters import ListParameters
 from services.fetcher.sources.openings import Opened, Openings
@@ -17,9 +17,24 @@ from services.fetcher.sources.sent import Sent, name_of_url
 from services.fetcher.sources.spool import NoSpaceError, Spool
 from services.fetcher.sources.submitted import ByteSource, fetch_to
 
-RETRY_AFTER_SECONDS = 30
 FETCHES_AT_ONCE = 2
 """Concurrent downloads: each may need disk space for an archive and its decompressed form."""
+
+
+class ListUrlRefusedError(PermanentError):
+    """The list can't be downloaded from its URL; the code is the download's."""
+
+    def __init__(self, error: RefusedDownloadError) -> None:
+        super().__init__(f"list_url: {error.detail}")
+        self.code = error.code
+
+
+class ListUrlFailedError(TransientError):
+    """The list was not downloaded from its URL, and may be later."""
+
+    def __init__(self, error: FailedDownloadError) -> None:
+        super().__init__(f"list_url: {error.detail}")
+        self.code = error.code
 
 
 class References:
@@ -41,9 +56,11 @@ class References:
         """Download a URL and yield it as a list, with its description.
 
         Raises:
-            ProblemError: The download failed (422, or 502 if transient), or is too large.
+            ListUrlRefusedError: The download failed.
+            ListUrlFailedError: It failed, and may succeed later.
+            ListTooLargeError, ItemTooLargeError, UnsupportedListFormatError: It is refused.
             NoSpaceError: The spool is full.
-            MalformedListError: It can't be read; also while reading rows.
+            UnreadableFileError: It can't be read; also while reading rows.
         """
         async with self._fetching:
             with self._spool.file() as file:
@@ -70,13 +87,11 @@ class References:
                 timeout_seconds=self._timeout_seconds,
             )
         except RefusedDownloadError as error:
-            raise ProblemError(422, error.code, f"list_url: {error.detail}") from error
+            raise ListUrlRefusedError(error) from error
         except NoSpaceError:
             raise
         except FailedDownloadError as error:
-            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-            detail = f"list_url: {error.detail}"
-            raise ProblemError(502, error.code, detail, headers=headers) from error
+            raise ListUrlFailedError(error) from error
 
 
 def without_secrets(url: str) -> str:

@@ -15,8 +15,9 @@ from services.common.domain.tables.report import Report
 from services.common.domain.texts import number_of
 from services.fetcher.batches.pages import ListPage, ListPages, cut, to_page
 from services.fetcher.batches.repository import BatchRepository
+from services.fetcher.sources.errors import Rejection
 from services.fetcher.sources.lists.formats import OpenList
-from services.fetcher.sources.lists.rows import ListItem, Rejection, Row
+from services.fetcher.sources.lists.rows import ListItem, Row
 
 MAX_REJECTIONS = 1000
 """Limit of stored rejections; further ones are counted."""

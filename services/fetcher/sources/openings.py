@@ -28,20 +28,25 @@ from services.common.domain.tables.list_format import (
     sniff_format,
 )
 from services.common.domain.tables.report import Report
-from services.common.runtime.problems import ProblemError
 from services.fetcher.sources.addresses import stem_of, submitted_url
 from services.fetcher.sources.archives.formats import sniff_archive
 from services.fetcher.sources.archives.members import check_size
 from services.fetcher.sources.archives.opening import list_archive
 from services.fetcher.sources.archives.parquet_archive import pack_images
 from services.fetcher.sources.archives.settings import ArchiveSettings
+from services.fetcher.sources.errors import (
+    ItemTooLargeError,
+    ListTooLargeError,
+    MalformedListError,
+    UnsupportedListFormatError,
+)
 from services.fetcher.sources.lists.documents import MAX_NAME_LENGTH
 from services.fetcher.sources.lists.formats import OpenList
 from services.fetcher.sources.lists.lmdb_images import open_lmdb
 from services.fetcher.sources.lists.parquet_images import OpenSet, open_images
 from services.fetcher.sources.lists.reading import counted, open_bounded
-from services.fetcher.sources.lists.rows import ListItem, MalformedListError
-from services.fetcher.sources.sent import ListLimits, Sent, digest_of_file, too_large
+from services.fetcher.sources.lists.rows import ListItem
+from services.fetcher.sources.sent import ListLimits, Sent, digest_of_file
 from services.fetcher.sources.spool import SNIFFED_BYTES, Spool, run_stoppable, unzipped
 from services.fetcher.sources.submitted import SubmittedFiles
 
@@ -120,8 +125,8 @@ class Openings:
         """Open a file for an ``async with`` block.
 
         Raises:
-            ProblemError: 413, too large; 415, unsupported format.
-            MalformedListError: It can't be read; also while reading rows.
+            ListTooLargeError, ItemTooLargeError, UnsupportedListFormatError: It is refused.
+            UnreadableFileError: It can't be read; also while reading rows.
             NoSpaceError: The spool is full.
         """
         with ExitStack() as stack:
@@ -142,7 +147,7 @@ class Openings:
         if whole.sent.is_archive or sniff_archive(whole.start):
             yield self._open_archive(whole, options)
         elif whole.start.startswith(PDF_MARK) and not options.pages:
-            raise ProblemError(415, "unsupported_list_format", PDF_REFUSED)
+            raise UnsupportedListFormatError(PDF_REFUSED)
         elif await self._is_item(whole, options):
             self._check_item(whole, options)
             details = Details(is_page=True) if options.pages else NO_DETAILS
@@ -178,7 +183,7 @@ class Openings:
         most = self._max_page_bytes if options.pages else self._max_item_bytes
         if whole.size > most:
             detail = f"{'a page' if options.pages else 'an image'} has more than {most} bytes"
-            raise ProblemError(413, "image_too_large", detail)
+            raise ItemTooLargeError(detail)
 
     @asynccontextmanager
     async def _open_rows(self, whole: _Whole, options: ReadingOptions) -> AsyncIterator[Opened]:
@@ -206,7 +211,7 @@ class Openings:
             raise sent.refusal()
         list_format = list_format or sniff_format(whole.file)
         if whole.size > self._lists.of(list_format):
-            raise too_large(self._lists.of(list_format))
+            raise ListTooLargeError(self._lists.of(list_format))
         options, most = sent.with_charset(options), self._lists.rows
         async with open_bounded(whole.file, list_format, options, max_rows=most) as contents:
             if sent.url is not None and contents.list_url is not None:
@@ -221,7 +226,7 @@ class Openings:
         if sniff_archive(start):
             check_size(size, packed_bytes, self._archives.limits)
         elif size > limit:
-            raise too_large(limit)
+            raise ListTooLargeError(limit)
 
 
 def _read_start(sent: Sent, file: IO[bytes]) -> _Whole:

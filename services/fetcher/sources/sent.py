@@ -12,8 +12,8 @@ from services.common.domain.image_formats import PDF, PDF_REFUSED
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import ListFormat, find_format
 from services.common.domain.tables.names import is_image
-from services.common.runtime.problems import ProblemError
 from services.fetcher.sources.addresses import is_archive_path
+from services.fetcher.sources.errors import UnsupportedListFormatError
 
 MAX_FILE_NAME = 200
 _ARCHIVE_TYPES = frozenset({"application/zip", "application/x-zip-compressed", "application/x-tar"})
@@ -64,7 +64,7 @@ class Sent:
         charset = message.get_content_charset()
         return options if options.encoding or not charset else replace(options, encoding=charset)
 
-    def refusal(self) -> ProblemError:
+    def refusal(self) -> UnsupportedListFormatError:
         """Return the error of an unsupported file, with supported formats."""
         what = self.content_type.partition(";")[0].strip().lower()[:100]
         if what == PDF.content_type or self.file_name.lower().endswith(".pdf"):
@@ -76,7 +76,7 @@ class Sent:
                 f"{what or 'no content type'} is not supported: send text/plain (one URL a line), "
                 "CSV, JSON (lines), Parquet, a .zip or .tar(.gz) of images, or an image"
             )
-        return ProblemError(415, "unsupported_list_format", detail)
+        return UnsupportedListFormatError(detail)
 
 
 def digest_of_file(file: IO[bytes]) -> str:
@@ -97,8 +97,3 @@ def clean_file_name(name: str | None) -> str:
 def name_of_url(url: str) -> str:
     """Return the file name of a URL's path."""
     return clean_file_name(URL(url).path)
-
-
-def too_large(limit: int) -> ProblemError:
-    """Return the error of a list larger than ``limit`` bytes."""
-    return ProblemError(413, "list_too_large", f"more than {limit} bytes")

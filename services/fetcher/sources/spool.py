@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from services.common.domain.errors import TransientError
 from services.common.download.errors import FailedDownloadError
-from services.fetcher.sources.lists.rows import MalformedListError
+from services.fetcher.sources.errors import MalformedListError, UnreadableFileError
 
 T = TypeVar("T")
 
@@ -179,8 +179,10 @@ async def run_stoppable(executor: Executor, work: Callable[[Stop], T]) -> T:
         stop.set()
 
 
-class GzipError(MalformedListError):
+class GzipError(UnreadableFileError):
     """It is no whole gzip file."""
+
+    code = MalformedListError.code
 
 
 def is_gzip(file: IO[bytes]) -> bool:

@@ -14,7 +14,8 @@ from services.fetcher.sources.archives import zip_directory
 from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.members import ArchiveLimits, ArchiveRefusedError
 from services.fetcher.sources.archives.rows import archive_rows
-from services.fetcher.sources.lists.rows import ListItem, Rejection, Row
+from services.fetcher.sources.errors import Rejection
+from services.fetcher.sources.lists.rows import ListItem, Row
 from tests.support.hostile_archives import (
     END_OF_TAR,
     End,

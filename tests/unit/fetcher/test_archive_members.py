@@ -29,7 +29,8 @@ from services.fetcher.sources.archives.members import (
     is_safe,
 )
 from services.fetcher.sources.archives.rows import archive_rows
-from services.fetcher.sources.lists.rows import ListItem, MalformedListError, Rejection, Row, to_row
+from services.fetcher.sources.errors import Rejection, UnreadableFileError
+from services.fetcher.sources.lists.rows import ListItem, Row, to_row
 from services.fetcher.sources.spool import GzipError, Spool, gunzipped, unzipped
 from tests.support.archives import tar_of, tgz_of, zip_of
 
@@ -375,7 +376,7 @@ def test_gzip_is_what_its_members_hold(content: bytes, expected: bytes | None) -
     ],
 )
 def test_archive_that_is_broken_or_too_much_is_refused_as_a_whole(content: bytes) -> None:
-    with pytest.raises(MalformedListError):
+    with pytest.raises(UnreadableFileError):
         rows_of(content)
 
 

@@ -35,7 +35,8 @@ from services.fetcher.sources.archives.pages import page_digest
 from services.fetcher.sources.archives.rows import archive_rows
 from services.fetcher.sources.archives.settings import ArchiveSettings
 from services.fetcher.sources.archives.source import FRESH_SECONDS, ArchiveSource
-from services.fetcher.sources.lists.rows import ListItem, Rejection, Row, to_row
+from services.fetcher.sources.errors import Rejection
+from services.fetcher.sources.lists.rows import ListItem, Row, to_row
 from services.fetcher.sources.spool import Spool
 from tests.support.archives import zip_of
 from tests.support.transcripts import packed_page, page_of

@@ -13,14 +13,9 @@ from services.common.domain.batch_item import BatchItem
 from services.common.domain.details import NO_DETAILS, Details, to_details, to_path
 from services.common.domain.tables.list_format import ListFormat
 from services.fetcher.progress import failed_csv
+from services.fetcher.sources.errors import Rejection
 from services.fetcher.sources.lists.formats import open_list
-from services.fetcher.sources.lists.rows import (
-    MAX_ANNOTATION_LINES,
-    ListItem,
-    Rejection,
-    Row,
-    to_row,
-)
+from services.fetcher.sources.lists.rows import MAX_ANNOTATION_LINES, ListItem, Row, to_row
 
 MOST_LINES = "x\n" * (MAX_ANNOTATION_LINES - 1) + "x"
 ODD = st.text(st.sampled_from("a\",;\t\n\r'#= éß日\u2028\x85\x0b\\\ufeff"), max_size=12)

@@ -16,15 +16,10 @@ from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.lines import MAX_LINE_LENGTH
 from services.common.domain.tables.list_format import ListFormat, find_format
 from services.common.domain.tables.records import MAX_RECORD_LINES
+from services.fetcher.sources.errors import SHOWN_VALUE_LENGTH, MalformedListError, Rejection
 from services.fetcher.sources.lists.documents import MAX_NAME_LENGTH, to_name
 from services.fetcher.sources.lists.formats import open_list
-from services.fetcher.sources.lists.rows import (
-    SHOWN_VALUE_LENGTH,
-    ListItem,
-    MalformedListError,
-    Rejection,
-    Row,
-)
+from services.fetcher.sources.lists.rows import ListItem, Row
 
 
 def rows_of(content: str | bytes, list_format: ListFormat) -> list[Row]:

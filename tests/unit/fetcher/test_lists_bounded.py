@@ -11,8 +11,9 @@ import pytest
 
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import ListFormat
+from services.fetcher.sources.errors import MalformedListError
 from services.fetcher.sources.lists.reading import open_bounded
-from services.fetcher.sources.lists.rows import ListItem, MalformedListError, Row
+from services.fetcher.sources.lists.rows import ListItem, Row
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ import pytest
 from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import is_lmdb
 from services.common.domain.tables.report import Report
+from services.fetcher.sources.errors import MalformedListError
 from services.fetcher.sources.lists.lmdb_images import open_lmdb
 from services.fetcher.sources.lists.parquet_images import ImageRow
-from services.fetcher.sources.lists.rows import MalformedListError
 
 pytestmark = pytest.mark.slow
 

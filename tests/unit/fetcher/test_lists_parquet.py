@@ -9,9 +9,10 @@ import pytest
 
 from services.common.domain.details import Details
 from services.common.domain.tables.list_format import ListFormat, sniff_format
+from services.fetcher.sources.errors import MalformedListError, Rejection
 from services.fetcher.sources.lists import parquet
 from services.fetcher.sources.lists.formats import open_list
-from services.fetcher.sources.lists.rows import ListItem, MalformedListError, Rejection, Row
+from services.fetcher.sources.lists.rows import ListItem, Row
 
 pytestmark = pytest.mark.slow
 

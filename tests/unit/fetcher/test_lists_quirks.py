@@ -7,8 +7,9 @@ import pytest
 
 from services.common.domain.tables.list_format import find_format
 from services.common.domain.tables.names import ImageNames
+from services.fetcher.sources.errors import MalformedListError, Rejection
 from services.fetcher.sources.lists.formats import OpenList, open_list
-from services.fetcher.sources.lists.rows import ListItem, MalformedListError, Rejection, Row
+from services.fetcher.sources.lists.rows import ListItem, Row
 
 A, B = "https://x.test/a.png", "https://x.test/b.png"
 BOTH = [(A, "Haus"), (B, "Maus")]

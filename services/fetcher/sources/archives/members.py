@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
 from services.common.domain.details import is_text
-from services.fetcher.sources.lists.rows import MalformedListError, Rejection, reject
+from services.fetcher.sources.errors import Rejection, UnreadableFileError, reject
 
 MAX_NAME_LENGTH = 1000
 """Characters of a member's path, which becomes part of a URL."""
@@ -23,7 +23,7 @@ _ARCHIVES = frozenset(
 )
 
 
-class ArchiveRefusedError(MalformedListError):
+class ArchiveRefusedError(UnreadableFileError):
     """The archive as a whole is refused."""
 
     code: Literal["archive_refused"] = "archive_refused"

@@ -23,8 +23,9 @@ from services.fetcher.sources.archives.contents import MemberReader
 from services.fetcher.sources.archives.formats import OpenArchive
 from services.fetcher.sources.archives.members import ArchiveLimits, ArchiveRefusedError
 from services.fetcher.sources.archives.rows import archive_rows
+from services.fetcher.sources.errors import UnreadableFileError
 from services.fetcher.sources.lists.reading import fill, pack, unpacked
-from services.fetcher.sources.lists.rows import MalformedListError, Row
+from services.fetcher.sources.lists.rows import Row
 from services.fetcher.sources.spool import Spool, Stop
 
 LISTING = ChildLimits(memory_bytes=768 * 1024 * 1024, cpu_seconds=300)
@@ -100,7 +101,7 @@ def rows_in_child(
     try:
         archive, said = OpenArchive(file, limits), ReadingOptions(**options)
         yield from pack(archive_rows(archive, url, limits, report, said))
-    except MalformedListError as error:
+    except UnreadableFileError as error:
         raise InputRefusedError(error.detail) from error
     yield asdict(report)
 
@@ -111,7 +112,7 @@ def index_in_child(file: IO[bytes], *packed: int) -> Iterator[str]:
         records = OpenArchive(file, ArchiveLimits(*packed)).index()
         for some in in_pieces(records, RECORDS_AT_ONCE):
             yield b64encode(b"".join(some)).decode()
-    except MalformedListError as error:
+    except UnreadableFileError as error:
         raise InputRefusedError(error.detail) from error
 
 

@@ -18,7 +18,8 @@ from services.common.domain.tables.report import Note, Report
 from services.fetcher.sources.addresses import LineAddress, line_url, member_url
 from services.fetcher.sources.archives.ground_truth import ArchiveGroundTruth
 from services.fetcher.sources.archives.members import Archive, ArchiveRefusedError
-from services.fetcher.sources.lists.rows import Row, check_annotation, reject
+from services.fetcher.sources.errors import reject
+from services.fetcher.sources.lists.rows import Row, check_annotation
 
 MAX_PAGE_BYTES = 100 * 1024 * 1024
 SUFFIX = ".xml"

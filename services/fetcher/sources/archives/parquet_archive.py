@@ -8,8 +8,9 @@ from services.common.domain.packing import END, tar_member
 from services.common.domain.sizes import MAX_IMAGE_BYTES
 from services.fetcher.sources.addresses import member_url
 from services.fetcher.sources.archives.members import ArchiveLimits, check_size, is_safe, too_many
+from services.fetcher.sources.errors import reject
 from services.fetcher.sources.lists.parquet_images import ImageRow
-from services.fetcher.sources.lists.rows import ListItem, Row, reject
+from services.fetcher.sources.lists.rows import ListItem, Row
 from services.fetcher.sources.spool import Spool
 
 _WHY = {

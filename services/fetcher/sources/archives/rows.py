@@ -26,7 +26,8 @@ from services.fetcher.sources.archives.members import (
     refusal,
 )
 from services.fetcher.sources.archives.pages import SUFFIX, TranscribedPages
-from services.fetcher.sources.lists.rows import Rejection, Row, check_annotation, reject
+from services.fetcher.sources.errors import Rejection, reject
+from services.fetcher.sources.lists.rows import Row, check_annotation
 
 _BEGINNING_BYTES = 1024
 _PDF_SUFFIX = ".pdf"

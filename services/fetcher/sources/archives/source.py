@@ -25,7 +25,7 @@ from services.fetcher.sources.archives.opening import index_archive
 from services.fetcher.sources.archives.pages import MAX_PAGE_BYTES, page_digest
 from services.fetcher.sources.archives.refusals import Refusals
 from services.fetcher.sources.archives.settings import ArchiveSettings
-from services.fetcher.sources.lists.rows import MalformedListError
+from services.fetcher.sources.errors import UnreadableFileError
 from services.fetcher.sources.spool import NoSpaceError, Spool, Stop, run_stoppable, unzipped
 from services.fetcher.sources.submitted import ByteSource, fetch_to
 
@@ -188,7 +188,7 @@ class ArchiveSource:
         except BaseException as error:
             spool.discard(packed)
             spool.discard(index)
-            if isinstance(error, MalformedListError):
+            if isinstance(error, UnreadableFileError):
                 raise _refused(error) from error
             raise
         return (file, index), reader
@@ -226,7 +226,7 @@ class ArchiveSource:
         return closed
 
 
-def _refused(error: MalformedListError) -> RefusedDownloadError:
+def _refused(error: UnreadableFileError) -> RefusedDownloadError:
     return RefusedDownloadError(ArchiveRefusedError.code, error.detail)
 
 

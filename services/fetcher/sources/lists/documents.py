@@ -6,7 +6,7 @@ from typing import Any
 from services.common.domain.details import is_text
 from services.common.domain.tables.json_rows import load_json
 from services.common.download.urls import UnacceptableUrlError, to_url
-from services.fetcher.sources.lists.rows import MalformedListError, reject
+from services.fetcher.sources.errors import MalformedListError, reject
 
 MAX_NAME_LENGTH = 200
 _MAX_MEMBERS = 50

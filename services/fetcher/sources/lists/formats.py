@@ -20,6 +20,7 @@ from services.common.domain.tables.list_format import ListFormat, is_json_lines
 from services.common.domain.tables.records import Damaged, read_lines
 from services.common.domain.tables.report import Report, TableGivenUpError, TableRow
 from services.common.domain.tables.table import TableSource, read_table
+from services.fetcher.sources.errors import MalformedListError, reject
 from services.fetcher.sources.lists.documents import (
     items_of,
     list_url_of,
@@ -28,14 +29,7 @@ from services.fetcher.sources.lists.documents import (
     to_name,
 )
 from services.fetcher.sources.lists.parquet import parse_parquet
-from services.fetcher.sources.lists.rows import (
-    WANTED,
-    MalformedListError,
-    Row,
-    is_url,
-    reject,
-    to_items,
-)
+from services.fetcher.sources.lists.rows import WANTED, Row, is_url, to_items
 
 _MARKS = " \t\r\n\ufeff"
 

@@ -13,7 +13,8 @@ from services.common.domain.tables.columns import Columns, Wanted
 from services.common.domain.tables.records import Damaged
 from services.common.domain.tables.report import Report, TableRow
 from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits
-from services.fetcher.sources.lists.rows import MalformedListError, Row, to_items
+from services.fetcher.sources.errors import MalformedListError
+from services.fetcher.sources.lists.rows import Row, to_items
 
 MEMORY_BYTES = 768 * 1024 * 1024
 """Memory of the child, including libraries; usual row groups take a fraction of it."""

@@ -15,8 +15,9 @@ from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import ListFormat
 from services.common.domain.tables.report import Note, Report
 from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits
+from services.fetcher.sources.errors import MalformedListError, Rejection
 from services.fetcher.sources.lists.formats import OpenList, open_list
-from services.fetcher.sources.lists.rows import ListItem, MalformedListError, Rejection, Row
+from services.fetcher.sources.lists.rows import ListItem, Row
 
 LIMITS = ChildLimits(memory_bytes=256 * MEBIBYTE, cpu_seconds=600)
 JSON_LIMITS = ChildLimits(memory_bytes=512 * MEBIBYTE, cpu_seconds=120)

@@ -1,6 +1,6 @@
 """Rows of a list: valid items and rejections."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -11,8 +11,6 @@ from services.common.domain.annotations import (
 )
 from services.common.domain.batch import ListRow
 from services.common.domain.details import NO_DETAILS, Details, is_text
-from services.common.domain.errors import PermanentError
-from services.common.domain.redaction import hide_secrets
 from services.common.domain.tables.columns import URL_NAMES, Wanted
 from services.common.domain.tables.records import Damaged
 from services.common.domain.tables.report import Report, TableRow
@@ -25,12 +23,11 @@ from services.fetcher.sources.addresses import (
     split_member,
     submitted_digest,
 )
+from services.fetcher.sources.errors import Rejection, reject
 
 MAX_ANNOTATION_LINES = 100
 """Limit of lines in an annotation."""
 WANTED = Wanted(where=URL_NAMES, has_details=True)
-SHOWN_VALUE_LENGTH = 100
-"""Shown characters of a rejected row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,29 +60,7 @@ class ListItem:
         return cls(line, url, annotation, Details.from_fields(details) if details else NO_DETAILS)
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A rejected row with the reason."""
-
-    line: int
-    value: str
-    """The row, truncated."""
-    code: str
-    detail: str
-
-
 Row = ListItem | Rejection
-
-
-class MalformedListError(PermanentError):
-    """The list as a whole can't be read."""
-
-    code = "malformed_list"
-
-    def __init__(self, detail: str, rejected: Sequence[Rejection] = ()) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.rejected = tuple(rejected)
 
 
 def to_row(line: int, url: object, annotation: object = None, details: Details = NO_DETAILS) -> Row:
@@ -129,14 +104,6 @@ def _problem(annotation: object) -> str:
     if annotation.count("\n") + annotation.count("\r") >= MAX_ANNOTATION_LINES:
         return f"has more than {MAX_ANNOTATION_LINES} lines"
     return "" if is_text(annotation) else "is not valid Unicode"
-
-
-def reject(line: int, value: object, code: str, detail: str) -> Rejection:
-    """Create a rejection; ``value`` is truncated and redacted."""
-    text = hide_secrets(str(value).strip())
-    if len(text) > SHOWN_VALUE_LENGTH:
-        text = f"{text[:SHOWN_VALUE_LENGTH]}…"
-    return Rejection(line, text.encode(errors="replace").decode(), code, detail)
 
 
 def is_url(cell: str) -> bool:

@@ -33,8 +33,9 @@ from services.datasets.formats.writing import FACTS
 from services.datasets.manifest import ManifestRecord
 from services.fetcher.jobs import FetchJob, parse_job
 from services.fetcher.progress import FAILED_COLUMNS
+from services.fetcher.sources.errors import MalformedListError
 from services.fetcher.sources.lists.formats import OpenList, open_list
-from services.fetcher.sources.lists.rows import ListItem, MalformedListError
+from services.fetcher.sources.lists.rows import ListItem
 from tests.unit.fetcher.test_lists_parquet import written
 
 A = "https://x.test/a.png"
