@@ -76,14 +76,25 @@ def archive_rows(
     texts = [name for name in taken if may_annotate(name)]
     truth = ArchiveGroundTruth(archive, texts, images, report, options)
     report.licence, report.data_set = _catalogued(_catalogue(archive, taken))
-    known, seen = set(images), set[str]()
+    yield from _rows(entries, url, set(images), pages, truth)
+
+
+def _rows(
+    entries: Iterable[tuple[int, Entry, Rejection | None]],
+    url: str,
+    images: AbstractSet[str],
+    pages: TranscribedPages,
+    truth: ArchiveGroundTruth,
+) -> Iterator[Row]:
+    """Yield the rows of members, which are given with their index and why they are refused."""
+    seen = set[str]()
     more = 0
     """Rows beside one for each member so far: of the lines of pages."""
     for at, entry, problem in entries:
         if _is_silent(entry):
             continue
         place, name = at + more, entry.name
-        refused = problem or _refused(place, name, known, seen)
+        refused = problem or _refused(place, name, images, seen)
         seen.add(name)
         if refused is not None:
             yield replace(refused, line=place)
