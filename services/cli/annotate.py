@@ -25,7 +25,7 @@ from services.cli.output import Output, Table, cell, counted, plain
 from services.cli.progress import progress_bar
 from services.cli.reading import render_reading
 from services.common.domain.annotations import (
-    Outcome,
+    AnnotationOutcome,
     UnacceptableAnnotationError,
     to_annotation,
 )
@@ -37,7 +37,7 @@ from services.common.runtime.settings import S3Settings
 SHOWN = 20
 EXAMPLES = 5
 """Examples named if rows are reported together."""
-NOT_WELL = (Outcome.CONFLICT.value, Outcome.UNKNOWN.value, REJECTED)
+NOT_WELL = (AnnotationOutcome.CONFLICT.value, AnnotationOutcome.UNKNOWN.value, REJECTED)
 _AT_ONCE = {
     Code.UNKNOWN_URL: "{} rows name URLs; no image has any of these sources",
     Code.UNKNOWN_FILE: "{} rows name files; none matches a name, key or hash: docreco images "
@@ -136,7 +136,7 @@ def _translate_file_errors() -> Iterator[None]:
 
 
 def _complete(counts: dict[str, int]) -> dict[str, int]:
-    return {name: counts.get(name, 0) for name in (*map(str, Outcome), REJECTED)}
+    return {name: counts.get(name, 0) for name in (*map(str, AnnotationOutcome), REJECTED)}
 
 
 def _render(writer: Writer, report: Report, *, dry_run: bool) -> list[Any]:

@@ -9,7 +9,11 @@ from typing import NamedTuple
 
 from services.cli.annotation_files import InvalidRow, Row
 from services.common.adapters.image_repository import ImageRepository
-from services.common.domain.annotations import Outcome, UnacceptableAnnotationError, to_annotation
+from services.common.domain.annotations import (
+    AnnotationOutcome,
+    UnacceptableAnnotationError,
+    to_annotation,
+)
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import PRESENT, ImageFilter, Limits
 from services.common.domain.records import Annotation, How
@@ -143,18 +147,20 @@ class Writer:
         if is_known:
             self.found[code] += 1
         else:
-            self._note(RowIssue(row.line, Outcome.UNKNOWN, row.where, "no existing image", code))
+            self._note(
+                RowIssue(row.line, AnnotationOutcome.UNKNOWN, row.where, "no existing image", code)
+            )
 
     async def _write(self, row: Row, document_id: str, annotation: Annotation) -> bool:
         outcome = await self._images.annotate(
             document_id, annotation, overwrite=self._overwrite, dry_run=self._dry_run
         )
-        if outcome is Outcome.CONFLICT:
+        if outcome is AnnotationOutcome.CONFLICT:
             detail = f"{document_id} has another annotation, kept without --overwrite"
             self._note(RowIssue(row.line, outcome, row.where, detail, Code.CONFLICT))
-        elif outcome is not Outcome.UNKNOWN:
+        elif outcome is not AnnotationOutcome.UNKNOWN:
             self.counts[outcome] += 1
-        return outcome is not Outcome.UNKNOWN
+        return outcome is not AnnotationOutcome.UNKNOWN
 
     def _note(self, issue: RowIssue) -> None:
         if _is_url(issue.where):

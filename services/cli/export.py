@@ -19,7 +19,7 @@ from services.common.domain.errors import PermanentError
 from services.common.domain.image_filter import NO_LIMITS, Limits
 from services.common.domain.texts import number_of
 from services.common.runtime.settings import S3Settings
-from services.datasets.export import Progress, Sources, export_again
+from services.datasets.export import ExportSources, Progress, export_again
 from services.datasets.export import export as write_export
 from services.datasets.grouping import GROUP
 from services.datasets.manifest import ExportQuery, Format, Manifest
@@ -76,7 +76,7 @@ async def export(
     splitting = to_splitting(split, group_by, use_given=use_split, limits=limits)
     settings = S3Settings()
 
-    async def write(sources: Sources, progress: Progress) -> Manifest:
+    async def write(sources: ExportSources, progress: Progress) -> Manifest:
         if from_manifest is not None:
             return await export_again(from_manifest, layout, sources, out, progress)
         query = ExportQuery(
@@ -102,7 +102,7 @@ async def export(
             open_images(NO_LIMITS if from_manifest else limits) as images,
         ):
             with _bar(output.stderr, "exporting") as progress:
-                sources = Sources(images, store, sibling(store, settings.pages_bucket))
+                sources = ExportSources(images, store, sibling(store, settings.pages_bucket))
                 manifest = await write(sources, progress)
             if target is not None:
                 with _bar(output.stderr, "pushing") as progress:

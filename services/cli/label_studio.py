@@ -14,7 +14,7 @@ from services.cli.output import Output, Table, cell, counted, plain
 from services.cli.progress import status_line
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
-from services.common.domain.annotations import Outcome
+from services.common.domain.annotations import AnnotationOutcome
 from services.common.domain.image_filter import Limits
 from services.common.domain.texts import number_of
 from services.common.runtime.settings import MongoSettings, S3Settings
@@ -31,8 +31,12 @@ from services.label_studio.settings import LabelStudioSettings
 from services.label_studio.tasks import LABEL_CONFIG, TaskAddresses
 
 SHOWN = 20
-OUTCOMES = (*map(str, Outcome), *map(str, PullResult))
-NOT_WELL = (Outcome.CONFLICT.value, Outcome.UNKNOWN.value, PullResult.REJECTED.value)
+OUTCOMES = (*map(str, AnnotationOutcome), *map(str, PullResult))
+NOT_WELL = (
+    AnnotationOutcome.CONFLICT.value,
+    AnnotationOutcome.UNKNOWN.value,
+    PullResult.REJECTED.value,
+)
 HINTS = {
     401: "Set LABEL_STUDIO_TOKEN to the access token of an account (Account & Settings there).",
     403: "The account of LABEL_STUDIO_TOKEN is not permitted: it must manage the project.",

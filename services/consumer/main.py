@@ -12,7 +12,11 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.consumer import Consumer
-from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, REPREDICT_QUEUES, Outcome
+from services.common.adapters.rabbitmq.retry_policy import (
+    OCR_QUEUES,
+    REPREDICT_QUEUES,
+    DeliveryOutcome,
+)
 from services.common.runtime.health import health_router
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
@@ -29,7 +33,7 @@ async def run(settings: ConsumerSettings) -> None:
     stop = stop_on_signals()
     deliveries = register_deliveries()
 
-    def count(outcome: Outcome, code: str) -> None:
+    def count(outcome: DeliveryOutcome, code: str) -> None:
         deliveries.labels(outcome=outcome, code=code).inc()
 
     async with (

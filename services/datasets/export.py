@@ -57,7 +57,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Sources:
+class ExportSources:
     """Sources of an export."""
 
     images: ImageRepository
@@ -66,7 +66,9 @@ class Sources:
     """Images of whole pages."""
 
 
-async def export(query: ExportQuery, sources: Sources, out: Path, progress: Progress) -> Manifest:
+async def export(
+    query: ExportQuery, sources: ExportSources, out: Path, progress: Progress
+) -> Manifest:
     """Write the result of a query into a folder, atomically.
 
     Raises:
@@ -88,7 +90,11 @@ async def export(query: ExportQuery, sources: Sources, out: Path, progress: Prog
 
 
 async def export_again(
-    manifest_file: Path, layout: Format | None, sources: Sources, out: Path, progress: Progress
+    manifest_file: Path,
+    layout: Format | None,
+    sources: ExportSources,
+    out: Path,
+    progress: Progress,
 ) -> Manifest:
     """Reproduce the export of a manifest, byte for byte if all images still exist.
 
@@ -121,7 +127,7 @@ def _open_writer(layout: Format, folder: Folder, at: datetime) -> Writer:
 
 
 async def _write(
-    plan: ExportPlan, sources: Sources, begun: Manifest, folder: Folder, progress: Progress
+    plan: ExportPlan, sources: ExportSources, begun: Manifest, folder: Folder, progress: Progress
 ) -> int:
     """Write the files of a layout; return how many pages lack their image."""
     writer = _open_writer(begun.query.format, folder, begun.created_at)

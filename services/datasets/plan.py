@@ -42,7 +42,7 @@ ON CONFLICT (sha256) DO NOTHING
 """
 
 
-class Spread(NamedTuple):
+class Distribution(NamedTuple):
     """Distribution of values."""
 
     least: float
@@ -153,7 +153,7 @@ class ExportPlan:
         )
         return {str(state): int(count) for state, count in rows}
 
-    def spread(self, column: str) -> Spread | None:
+    def spread(self, column: str) -> Distribution | None:
         """Return the distribution of a column's values; None without any."""
         name = _COLUMNS[column]
         where = f"FROM records WHERE state = ? AND {name} IS NOT NULL"
@@ -168,7 +168,7 @@ class ExportPlan:
             (EXPORTED, number // 2),
         ).fetchone()
         least, mean, most = rest
-        return Spread(float(least), float(median), float(mean), float(most))
+        return Distribution(float(least), float(median), float(mean), float(most))
 
 
 _NAMES = (

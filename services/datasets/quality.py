@@ -52,7 +52,7 @@ class GroupRates:
 
 
 @dataclass(frozen=True)
-class Bin:
+class ScoreBin:
     """Images whose score is between two limits."""
 
     low: float
@@ -74,7 +74,7 @@ class ModelQuality:
     exact: Estimate
     calibration_error: float
     """Expected calibration error: mean distance of score and exact share, by images."""
-    bins: list[Bin]
+    bins: list[ScoreBin]
     by_host: dict[str, GroupRates]
     by_length: dict[str, GroupRates]
     by_how: dict[str, GroupRates]
@@ -94,7 +94,7 @@ class ModelQuality:
 
 
 @dataclass(frozen=True)
-class Difference:
+class MetricDifference:
     """Difference of two models' figures on the same images."""
 
     estimate: Estimate
@@ -107,8 +107,8 @@ class Comparison:
     """Two models on the images read by both."""
 
     images: int
-    cer: Difference
-    exact: Difference
+    cer: MetricDifference
+    exact: MetricDifference
     rises: list[Rise]
     """Sources that the first model reads worse."""
 
@@ -162,11 +162,11 @@ def compare(one: Sequence[EvaluatedReading], other: Sequence[EvaluatedReading]) 
         by_host[pair[0].host].append(pair)
     return Comparison(
         images=len(one),
-        cer=Difference(
+        cer=MetricDifference(
             _estimate(_rate_difference, *errors, lengths),
             p_value(errors, lambda a, b, axis: (a.sum(axis) - b.sum(axis)) / total),
         ),
-        exact=Difference(
+        exact=MetricDifference(
             _estimate(_mean_difference, *exact),
             p_value(exact, lambda a, b, axis: a.mean(axis) - b.mean(axis)),
         ),
@@ -178,8 +178,8 @@ def _badness(sample: EvaluatedReading) -> tuple[float, str]:
     return (-sample.errors / len(sample.reference), sample.image)
 
 
-def _bin(band: int, tally: Tally) -> Bin:
-    return Bin(
+def _bin(band: int, tally: Tally) -> ScoreBin:
+    return ScoreBin(
         band / BANDS,
         (band + 1) / BANDS,
         tally.images,

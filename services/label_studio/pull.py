@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
-from services.common.domain.annotations import Outcome, UnacceptableAnnotationError
+from services.common.domain.annotations import AnnotationOutcome, UnacceptableAnnotationError
 from services.common.domain.errors import DocumentRefusedError
 from services.common.domain.records import Annotation
 from services.label_studio import schemas
@@ -26,7 +26,7 @@ KEPT_REMARKS = 1000
 
 
 class PullResult(StrEnum):
-    """Result of pulling a task, beside the outcomes of annotations (``Outcome``)."""
+    """Result of pulling a task, beside the outcomes of annotations (``AnnotationOutcome``)."""
 
     WITHDRAWN = "withdrawn"
     """Deleted or skipped there: reverted here."""
@@ -65,8 +65,8 @@ class PullReport:
 
 
 DETAILS: dict[str, str] = {
-    Outcome.CONFLICT: "the image has another annotation, which is kept",
-    Outcome.UNKNOWN: "the image does not exist, or was removed or replaced",
+    AnnotationOutcome.CONFLICT: "the image has another annotation, which is kept",
+    AnnotationOutcome.UNKNOWN: "the image does not exist, or was removed or replaced",
 }
 
 
@@ -153,7 +153,7 @@ class Pull:
         if said is None and task.hides_some:
             report.note(task, PullResult.OPEN, "annotations are not visible for this account")
             return
-        outcome: Outcome | PullResult
+        outcome: AnnotationOutcome | PullResult
         try:
             if said is None:
                 outcome = await self._withdraw(image, origin, is_listed=is_listed)
@@ -174,7 +174,9 @@ class Pull:
         else:
             await self._take(task, report)
 
-    async def _write(self, task: StudioTask, annotation: Annotation, *, is_listed: bool) -> Outcome:
+    async def _write(
+        self, task: StudioTask, annotation: Annotation, *, is_listed: bool
+    ) -> AnnotationOutcome:
         image = task.text("image_id")
         may_replace = replaces(
             annotation, self._site, overwrite=self.overwrite, is_listed=is_listed
@@ -187,7 +189,7 @@ class Pull:
             etag=task.text("etag"),
             shown=shown_in(task),
         )
-        is_conflict = is_listed and outcome is Outcome.CONFLICT
+        is_conflict = is_listed and outcome is AnnotationOutcome.CONFLICT
         if is_conflict and await self._is_source_of(image, annotation.origin):
             raise _OvertakenError
         return outcome

@@ -29,7 +29,7 @@ from services.review.api import build_app
 from services.review.label_studio import Inbox, webhook_router
 from services.review.leases import Leases
 from services.review.models import watch_loop
-from services.review.overview import TIMEOUT_SECONDS, Overview, Sources, open_overview
+from services.review.overview import TIMEOUT_SECONDS, Overview, OverviewSources, open_overview
 from services.review.quality import QualityCounter
 from services.review.queue import Queue
 from services.review.refreshed_answer import RefreshedAnswer
@@ -158,8 +158,8 @@ def _sources(
     database: Database,
     fetcher: FetcherClient,
     prometheus: Prometheus | None,
-) -> Sources:
-    return Sources(
+) -> OverviewSources:
+    return OverviewSources(
         images=ImageRepository(database.images),
         pages=database.pages,
         fetcher=fetcher,

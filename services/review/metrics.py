@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import Counter, Gauge, Histogram
 from starlette.middleware.base import RequestResponseEndpoint
 
-from services.common.domain.annotations import Outcome
+from services.common.domain.annotations import AnnotationOutcome
 from services.common.domain.records import Quality
 from services.common.runtime.health import PATHS as HEALTH_PATHS
 from services.common.runtime.metrics import counter_at_zero
@@ -42,7 +42,7 @@ LABEL_STUDIO_TASKS = counter_at_zero(
     "review_label_studio_tasks_total",
     "Tasks of Label Studio pulled because of a webhook, by outcome.",
     ["outcome"],
-    [(outcome,) for outcome in (*PullResult, *Outcome)],
+    [(outcome,) for outcome in (*PullResult, *AnnotationOutcome)],
 )
 LOOP_STAGE = Gauge("review_loop_stage", "1: where docreco loop stands.", ["stage"])
 LOOP_ANNOTATIONS = Gauge(

@@ -108,7 +108,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Sources:
+class OverviewSources:
     """Sources of the figures."""
 
     images: ImageRepository
@@ -125,7 +125,7 @@ class Sources:
 class Overview:
     """The figures of the overview."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: OverviewSources) -> None:
         self._state = RefreshedAnswer(partial(ask_servers, sources))
         self._images = RefreshedAnswer(partial(count_images, sources.images))
 
@@ -150,7 +150,7 @@ class Overview:
 
 
 @asynccontextmanager
-async def open_overview(sources: Sources) -> AsyncIterator[Overview]:
+async def open_overview(sources: OverviewSources) -> AsyncIterator[Overview]:
     """Make an overview for an ``async with`` block."""
     overview = Overview(sources)
     overview.batch_names()
@@ -160,7 +160,7 @@ async def open_overview(sources: Sources) -> AsyncIterator[Overview]:
         await overview.close()
 
 
-async def ask_servers(sources: Sources) -> Snapshot:
+async def ask_servers(sources: OverviewSources) -> Snapshot:
     """Ask everything but the number of images, all at once."""
     away: dict[str, str] = {}
 

@@ -8,7 +8,7 @@ from time import monotonic
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import Cursor, by_score, paginate
-from services.common.domain.annotations import Outcome, is_same, to_annotation
+from services.common.domain.annotations import AnnotationOutcome, is_same, to_annotation
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, Confirmation, Quality, to_milliseconds
 from services.review.found_page import fill_page
@@ -124,7 +124,7 @@ class Queue:
         etag: str,
         shown: Sequence[str] | None = None,
         suspect: str | None = None,
-    ) -> Outcome:
+    ) -> AnnotationOutcome:
         """Save an annotation and release the lease.
 
         Args:
@@ -147,7 +147,7 @@ class Queue:
         if suspect is not None:
             said = said.having(confirmed=Confirmation(by=said.by, at=said.at))
         if await self._is_finished(session, said, image):
-            return Outcome.UNCHANGED
+            return AnnotationOutcome.UNCHANGED
         await self.leases.begin(answer, session.id)
         outcome = await self.images.annotate(
             image,
@@ -158,7 +158,7 @@ class Queue:
             second_share=self.second_share if suspect is None else None,
             is_reviewer=self.is_reviewer(session),
         )
-        if outcome is Outcome.WRITTEN:
+        if outcome is AnnotationOutcome.WRITTEN:
             ANNOTATIONS.labels(quality=quality).inc()
             await self.leases.done(answer, session.id, session.name)
         else:

@@ -13,7 +13,7 @@ from services.common.adapters.object_store import open_object_store, sibling
 from services.common.adapters.page_repository import PageRepository
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.messaging import queue_depth
-from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, PAGE_QUEUES, Outcome
+from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, PAGE_QUEUES, DeliveryOutcome
 from services.common.runtime.health import health_router
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
@@ -31,7 +31,7 @@ async def run(settings: SegmenterSettings) -> None:
     counter = register_pages()
     s3, amqp = S3Settings(), AmqpSettings()
 
-    def count(outcome: Outcome, code: str) -> None:
+    def count(outcome: DeliveryOutcome, code: str) -> None:
         counter.labels(outcome=outcome, code=code).inc()
 
     async with open_object_store(s3) as store, open_database(MongoSettings()) as database:

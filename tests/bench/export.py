@@ -29,7 +29,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store, sibling
 from services.common.runtime.settings import MongoSettings, S3Settings
-from services.datasets.export import Sources, export
+from services.datasets.export import ExportSources, export
 from services.datasets.manifest import ExportQuery, Format
 from tests.support.datasets import STORED_AT, annotation, prediction
 from tests.support.images import png_header
@@ -116,7 +116,7 @@ async def _export(addresses: Addresses, layout: Format, out: Path) -> int:
         query = ExportQuery(format=layout, bucket=BUCKET)
         manifest = await export(
             query,
-            Sources(ImageRepository(database.images), store, sibling(store, "pages")),
+            ExportSources(ImageRepository(database.images), store, sibling(store, "pages")),
             out,
             lambda *_: None,
         )

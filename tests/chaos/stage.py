@@ -18,7 +18,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.domain.annotations import Outcome, to_annotation
+from services.common.domain.annotations import AnnotationOutcome, to_annotation
 from services.provisioner.bucket import set_up_bucket
 from tests.chaos.load import key_of, submit
 from tests.chaos.windows import COMMAND, DONE_SUFFIX, FOLDER_VARIABLE, Window
@@ -128,7 +128,7 @@ class Stage:
         """Annotate an image that was read."""
         document, said = await self.read(key), to_annotation(text, by="anna")
         outcome = await ImageRepository(self.client.database.images).annotate(document["_id"], said)
-        assert outcome is Outcome.WRITTEN
+        assert outcome is AnnotationOutcome.WRITTEN
 
     def serve(self, image: bytes, text: str = "") -> dict[str, str]:
         """Serve an image; return the item of a list that leads to it."""

@@ -6,7 +6,7 @@ import pytest
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database
-from services.common.domain.annotations import Outcome
+from services.common.domain.annotations import AnnotationOutcome
 from services.common.domain.records import Quality
 from services.review.leases import Leases
 from services.review.queue import Queue
@@ -39,7 +39,7 @@ async def queue(database: Database) -> Queue:
     return queue
 
 
-async def answer(queue: Queue, image: str, text: str) -> Outcome:
+async def answer(queue: Queue, image: str, text: str) -> AnnotationOutcome:
     return await queue.answer(ADA, image, text=text, quality=Quality.OK, etag="e1")
 
 
@@ -70,7 +70,7 @@ async def test_answer_that_is_given_again_can_be_undone(queue: Queue, database: 
     with cut_before(Leases, "done"):
         await answer(queue, SECOND["_id"], "typo")
 
-    assert await answer(queue, SECOND["_id"], "typo") is Outcome.UNCHANGED
+    assert await answer(queue, SECOND["_id"], "typo") is AnnotationOutcome.UNCHANGED
     assert await undone(queue) == SECOND["_id"]
     assert await texts(database) == {"first": "right text", "second": None}
 
@@ -79,7 +79,7 @@ async def test_answer_that_was_cut_short_can_be_corrected(queue: Queue, database
     with cut_before(Leases, "done"):
         await answer(queue, SECOND["_id"], "typo")
 
-    assert await answer(queue, SECOND["_id"], "right") is Outcome.WRITTEN
+    assert await answer(queue, SECOND["_id"], "right") is AnnotationOutcome.WRITTEN
 
     assert await texts(database) == {"first": "right text", "second": "right"}
     assert await undone(queue) == SECOND["_id"]
@@ -127,7 +127,7 @@ async def test_answer_of_another_leaves_the_undo_of_the_first(
     bob = Session("s2", "bob", 9e9)
     second = await queue.answer(bob, FIRST["_id"], text="bob's", quality=Quality.OK, etag="e1")
 
-    assert second is Outcome.CONFLICT
+    assert second is AnnotationOutcome.CONFLICT
     assert await queue.undo(bob) is None
     assert await undone(queue) == FIRST["_id"]
     assert await texts(database) == {"first": None, "second": None}

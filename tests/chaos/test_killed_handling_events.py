@@ -14,7 +14,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.rabbitmq import dead_letters
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.retry_policy import Delivery, Outcome
+from services.common.adapters.rabbitmq.retry_policy import Delivery, DeliveryOutcome
 from services.common.adapters.synthetic_events import (
     removed_notification,
     sequencer_at,
@@ -216,7 +216,10 @@ async def test_connection_lost_between_document_and_acknowledgement(site: Site) 
         await site.publish(event.body)
         await settlements.until(2)
 
-    assert [outcome for outcome, _ in settlements.settled] == [Outcome.LOST, Outcome.ACKED]
+    assert [outcome for outcome, _ in settlements.settled] == [
+        DeliveryOutcome.LOST,
+        DeliveryOutcome.ACKED,
+    ]
     assert settlements.codes[1] == "duplicate"
     assert await site.database.images.count({"status": "predicted"}) == 1
     assert len(site.ocr_api.seen) == 1
@@ -236,6 +239,6 @@ async def test_connection_lost_between_copy_and_acknowledgement(site: Site) -> N
         await settlements.until(3)
 
     outcomes = [outcome for outcome, _ in settlements.settled]
-    assert outcomes == [Outcome.LOST, Outcome.ACKED, Outcome.ACKED]
+    assert outcomes == [DeliveryOutcome.LOST, DeliveryOutcome.ACKED, DeliveryOutcome.ACKED]
     assert await site.database.images.count({}) == 1
     assert (await site.document(KEY))["status"] == "predicted"

@@ -23,7 +23,7 @@ from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import sibling
 from services.common.adapters.page_repository import PageRepository
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, PAGE_QUEUES
-from services.common.domain.annotations import Outcome, to_annotation
+from services.common.domain.annotations import AnnotationOutcome, to_annotation
 from services.common.domain.errors import DatabaseUnavailableError
 from services.common.domain.page import PAGES_BUCKET
 from services.reconciler.passes import make_pass
@@ -169,8 +169,8 @@ async def annotate_line(stage: Stage) -> None:
                 where = {"page": {"$ne": None}, "status": "predicted", "annotation": None}
                 chosen.extend([line async for line in database.images.find(where, limit=1)])
             return bool(chosen) and await images.annotate(chosen[0]["_id"], said) in (
-                Outcome.WRITTEN,
-                Outcome.UNCHANGED,
+                AnnotationOutcome.WRITTEN,
+                AnnotationOutcome.UNCHANGED,
             )
         return False
 

@@ -20,7 +20,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Document
 from services.common.adapters.object_store import sibling
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from services.datasets.export import Sources, export
+from services.datasets.export import ExportSources, export
 from services.datasets.manifest import ExportQuery, Format
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.images import line_image
@@ -209,7 +209,7 @@ async def test_thirty_lines_are_annotated_by_keyboard_and_exported(
 
     await review.database.images.update_many({}, {"$set": {"bucket": review.store.bucket}})
     query = ExportQuery(format=Format.HF, bucket=review.store.bucket, only_annotated=True)
-    sources = Sources(
+    sources = ExportSources(
         ImageRepository(review.database.images), review.store, sibling(review.store, "pages")
     )
     manifest = await export(query, sources, tmp_path / "out", lambda *_: None)

@@ -11,7 +11,7 @@ from yarl import URL
 from services.common.adapters.mongo import Database, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues
+from services.common.adapters.rabbitmq.retry_policy import DeliveryOutcome, Queues
 from services.common.adapters.synthetic_events import sequencer_at, stored_notification
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.indexing import Settlements, indexing, open_queues
@@ -84,7 +84,7 @@ async def test_a_slow_answer_only_costs_time(running: Running) -> None:
     await running.queue_images()
     await eventually(running.all_indexed)
     await running.settlements.until(IMAGES)
-    assert set(running.settlements.settled) == {(Outcome.ACKED, "predicted")}
+    assert set(running.settlements.settled) == {(DeliveryOutcome.ACKED, "predicted")}
 
 
 async def test_answers_that_come_too_late_pause_consuming_and_park_nothing(
@@ -94,11 +94,11 @@ async def test_answers_that_come_too_late_pause_consuming_and_park_nothing(
     await running.queue_images()
 
     async def paused() -> bool:
-        return (Outcome.RETURNED, "index_unavailable") in running.settlements.settled
+        return (DeliveryOutcome.RETURNED, "index_unavailable") in running.settlements.settled
 
     await eventually(paused)
     running.link.delay_seconds = 0.0
     await eventually(running.all_indexed)
     await asyncio.wait_for(running.settlements.until(IMAGES), 60)
     outcomes = {outcome for outcome, _ in running.settlements.settled}
-    assert outcomes <= {Outcome.ACKED, Outcome.RETURNED}
+    assert outcomes <= {DeliveryOutcome.ACKED, DeliveryOutcome.RETURNED}

@@ -16,7 +16,11 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document
 from services.common.adapters.object_store import ObjectStore
 from services.common.adapters.rabbitmq.consumer import Consumer
-from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues, possible_settlements
+from services.common.adapters.rabbitmq.retry_policy import (
+    DeliveryOutcome,
+    Queues,
+    possible_settlements,
+)
 from services.common.domain.image import ImageDocument
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings
@@ -82,9 +86,9 @@ class Settlements:
     """Outcome of each delivery."""
 
     def __init__(self) -> None:
-        self.settled: list[tuple[Outcome, str]] = []
+        self.settled: list[tuple[DeliveryOutcome, str]] = []
 
-    def note(self, outcome: Outcome, code: str) -> None:
+    def note(self, outcome: DeliveryOutcome, code: str) -> None:
         self.settled.append((outcome, code))
 
     @property
@@ -183,7 +187,7 @@ class Pipeline:
     settlements: Settlements
 
     @property
-    def settled(self) -> list[tuple[Outcome, str]]:
+    def settled(self) -> list[tuple[DeliveryOutcome, str]]:
         # foreign events are those of other tests: all share MinIO's exchange
         return [each for each in self.settlements.settled if each[1] != "foreign_event"]
 

@@ -19,7 +19,7 @@ from services.common.adapters.forgotten import Tombstones
 from services.common.adapters.mongo import Collection, Document
 from services.common.adapters.repository import Repository
 from services.common.domain.annotation_history import Annotations
-from services.common.domain.annotations import Outcome, Replaces
+from services.common.domain.annotations import AnnotationOutcome, Replaces
 from services.common.domain.image import Decision, ImageDocument, Status
 from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.records import Annotation, Quality
@@ -222,7 +222,7 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
         shown: Sequence[str] | None = None,
         second_share: float | None = None,
         is_reviewer: bool = True,
-    ) -> Outcome:
+    ) -> AnnotationOutcome:
         """Save a person's annotation, unless it is unchanged.
 
         The replaced one is added to ``annotation_history``.
@@ -238,7 +238,7 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
             is_reviewer: Whether the person may change what two people have read.
         """
 
-        def decide(document: ImageDocument) -> Decision[Outcome]:
+        def decide(document: ImageDocument) -> Decision[AnnotationOutcome]:
             if second_share is not None:
                 return document.answered(annotation, share=second_share, etag=etag, shown=shown)
             decision = document.annotated(
@@ -256,7 +256,7 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
         is_reviewer: bool,
         etag: str,
         shown: Sequence[str] | None,
-    ) -> Outcome:
+    ) -> AnnotationOutcome:
         """Save an annotation from the page of an image; see ``ImageDocument.corrected``."""
         return await self.change(
             document_id,

@@ -31,7 +31,7 @@ _BYTE_ORDER_MARK = "\ufeff"
 """Never part of a text: the word joiner has replaced its other meaning (Unicode 3.2)."""
 
 
-class Outcome(StrEnum):
+class AnnotationOutcome(StrEnum):
     """Outcome of saving an annotation."""
 
     WRITTEN = "written"

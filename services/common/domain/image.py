@@ -13,7 +13,7 @@ from pydantic import WithJsonSchema
 from typing_extensions import override
 
 from services.common.domain.annotation_history import Annotations
-from services.common.domain.annotations import Outcome, Replaces, how_given, is_same
+from services.common.domain.annotations import AnnotationOutcome, Replaces, how_given, is_same
 from services.common.domain.details import ERASED
 from services.common.domain.double_reading import READ_TWICE, DoubleReading, DoubleState, is_chosen
 from services.common.domain.page import PageOfLine
@@ -140,7 +140,7 @@ class ImageDocument(StoredObject):
         is_reviewer: bool = True,
         etag: str | None = None,
         shown: Sequence[str] | None = None,
-    ) -> Decision[Outcome]:
+    ) -> Decision[AnnotationOutcome]:
         """Decide about a person's annotation.
 
         Args:
@@ -154,17 +154,17 @@ class ImageDocument(StoredObject):
         annotation = self._with_how(annotation, shown)
         is_other = etag is not None and self.etag != etag
         if not self.exists or self.status == "removed" or is_other:
-            return Decision(Outcome.UNKNOWN, self)
+            return Decision(AnnotationOutcome.UNKNOWN, self)
         current = self.annotation
         if current is not None:
             if is_same(current, annotation) and (is_reviewer or not self.is_undecided):
                 return self._confirmed(current, annotation)
             is_kept = self.is_read_twice and not is_reviewer
             if is_kept or not (overwrite(current) if callable(overwrite) else overwrite):
-                return Decision(Outcome.CONFLICT, self)
+                return Decision(AnnotationOutcome.CONFLICT, self)
         double = self.double_reading and self.double_reading.following(annotation)
         after = self._annotated(self.annotations.replaced_by(annotation), double)
-        return Decision(Outcome.WRITTEN, after)
+        return Decision(AnnotationOutcome.WRITTEN, after)
 
     def answered(
         self,
@@ -173,19 +173,25 @@ class ImageDocument(StoredObject):
         share: float,
         etag: str | None = None,
         shown: Sequence[str] | None = None,
-    ) -> Decision[Outcome]:
+    ) -> Decision[AnnotationOutcome]:
         """Decide about the answer of a person who saw no annotation: a first or second reading.
 
         Of images a ``share`` is read by two people.
         """
         code, after = self.annotated(annotation, etag=etag, shown=shown)
         double, first = self.double_reading, after.annotation
-        if code is Outcome.WRITTEN and first and is_chosen(self.sha256, share):
+        if code is AnnotationOutcome.WRITTEN and first and is_chosen(self.sha256, share):
             return Decision(code, after.having(double_reading=DoubleReading.begun(first)))
-        if double is None or code is Outcome.UNKNOWN or not double.waits_for(annotation.by):
+        if (
+            double is None
+            or code is AnnotationOutcome.UNKNOWN
+            or not double.waits_for(annotation.by)
+        ):
             return Decision(code, after)
         second = self._with_how(annotation, shown)
-        return Decision(Outcome.WRITTEN, self.having(double_reading=double.with_second(second)))
+        return Decision(
+            AnnotationOutcome.WRITTEN, self.having(double_reading=double.with_second(second))
+        )
 
     def corrected(
         self,
@@ -194,7 +200,7 @@ class ImageDocument(StoredObject):
         is_reviewer: bool,
         etag: str | None = None,
         shown: Sequence[str] | None = None,
-    ) -> Decision[Outcome]:
+    ) -> Decision[AnnotationOutcome]:
         """Decide about the annotation of a person who was shown what ``shown_to`` returns.
 
         It is a second reading where the image waits for this person's; a reviewer decides where two
@@ -283,15 +289,15 @@ class ImageDocument(StoredObject):
             after = after.having(annotation_history=(), annotation_history_count=0)
         return after.having(annotation_conflict=None) if self.annotation_conflict else after
 
-    def _confirmed(self, current: Annotation, same: Annotation) -> Decision[Outcome]:
+    def _confirmed(self, current: Annotation, same: Annotation) -> Decision[AnnotationOutcome]:
         """Decide about the annotation that is there: it may be confirmed, nothing else changes."""
         if same.confirmed is None or (current.confirmed is not None and not self.is_undecided):
-            return Decision(Outcome.UNCHANGED, self)
+            return Decision(AnnotationOutcome.UNCHANGED, self)
         annotations = self.annotations._replace(current=current.having(confirmed=same.confirmed))
         double = self.double_reading
         if double is not None and self.is_undecided:
             double = double.decided_by(same.by, same.at)
-        return Decision(Outcome.WRITTEN, self._annotated(annotations, double))
+        return Decision(AnnotationOutcome.WRITTEN, self._annotated(annotations, double))
 
     def _with_how(self, annotation: Annotation, shown: Sequence[str] | None) -> Annotation:
         # The prediction may have changed since: then the one that they saw is in the history

@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse
 from starlette.datastructures import URL
 
 from services.common.domain.annotations import (
-    Outcome,
+    AnnotationOutcome,
     UnacceptableAnnotationError,
     to_annotation,
 )
@@ -100,16 +100,16 @@ async def correct(
     outcome = await state.images.correct(
         image, said, is_reviewer=is_reviewer, etag=etag, shown=shown_in(form)
     )
-    if outcome is Outcome.CONFLICT:
+    if outcome is AnnotationOutcome.CONFLICT:
         detail = "two people have read this image: only reviewers change it (REVIEW_REVIEWERS)"
         raise ProblemError(403, "no_reviewer", detail)
-    if outcome is Outcome.UNKNOWN:
+    if outcome is AnnotationOutcome.UNKNOWN:
         raise ProblemError(409, "changed", "the image was removed or replaced")
-    if outcome is Outcome.WRITTEN:
+    if outcome is AnnotationOutcome.WRITTEN:
         ANNOTATIONS.labels(quality=said.quality).inc()
     if "hx-request" in request.headers:
         return Response(status_code=204)
-    word = "saved" if outcome is Outcome.WRITTEN else "unchanged"
+    word = "saved" if outcome is AnnotationOutcome.WRITTEN else "unchanged"
     address = URL("/image").include_query_params(id=image, said=word)
     return RedirectResponse(str(address), status_code=303)
 

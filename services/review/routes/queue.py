@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from starlette.datastructures import FormData
 
 from services.common.domain.annotations import (
-    Outcome,
+    AnnotationOutcome,
     UnacceptableAnnotationError,
     as_typed,
     collapse,
@@ -54,9 +54,9 @@ QUALITIES = {
     Action.CUT_WRONG: Quality.CUT_WRONG,
 }
 MESSAGES = {
-    Outcome.UNCHANGED: Text("It was saved before."),
-    Outcome.CONFLICT: Text("Another person annotated that image; theirs is kept."),
-    Outcome.UNKNOWN: Text("That image was removed or replaced."),
+    AnnotationOutcome.UNCHANGED: Text("It was saved before."),
+    AnnotationOutcome.CONFLICT: Text("Another person annotated that image; theirs is kept."),
+    AnnotationOutcome.UNKNOWN: Text("That image was removed or replaced."),
 }
 READING_KEYS = "JKLM"
 """Of the texts that are offered; further ones are only clicked."""
@@ -267,7 +267,7 @@ async def _act(state: AppState, user: Session, form: FormData) -> Done:
         return Done(
             Text("Not saved: %(reason)s.", {"reason": text_of_error(error)}), text, [image, later]
         )
-    if outcome is not Outcome.WRITTEN:
+    if outcome is not AnnotationOutcome.WRITTEN:
         return Done(MESSAGES[outcome], None, [later])
     return Done(_saved(collapse(text), action, shown or [], suspect), None, [later])
 

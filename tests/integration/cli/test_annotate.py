@@ -8,7 +8,7 @@ import pytest
 
 from services.cli.annotation_writing import Finder
 from services.common.adapters.image_repository import ImageRepository
-from services.common.domain.annotations import Outcome, to_annotation
+from services.common.domain.annotations import AnnotationOutcome, to_annotation
 from tests.support.datasets import Collected, annotation, answer, docreco
 
 URL = "https://site.example/a%20b.png"
@@ -188,7 +188,7 @@ async def test_annotation_written_while_the_document_changes_loses_nothing(
     await collected.add("1.png", "one")
     images, document_id = collected.database.images, f"{collected.store.bucket}/1.png"
 
-    async def write(number: int) -> Outcome:
+    async def write(number: int) -> AnnotationOutcome:
         said = to_annotation(f"{number}", by="ada")
         return await ImageRepository(images).annotate(document_id, said, overwrite=True)
 
@@ -197,7 +197,7 @@ async def test_annotation_written_while_the_document_changes_loses_nothing(
     texts = {document["annotation"]["text"]} | {
         each["text"] for each in document["annotation_history"]
     }
-    assert outcomes == [Outcome.WRITTEN] * 8
+    assert outcomes == [AnnotationOutcome.WRITTEN] * 8
     assert texts == {str(number) for number in range(8)}
 
 

@@ -13,7 +13,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
-from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues
+from services.common.adapters.rabbitmq.retry_policy import DeliveryOutcome, Queues
 from services.common.adapters.repository import schema_of
 from services.common.adapters.synthetic_events import (
     sequencer_at,
@@ -141,7 +141,7 @@ async def test_invalid_job_is_parked(site: Site) -> None:
     await site.publisher.publish(b'{"repredict":{"key": 1}}', queue=site.queues.work)
 
     await site.settlements.until(1)
-    assert site.settlements.settled == [(Outcome.PARKED, "invalid_event")]
+    assert site.settlements.settled == [(DeliveryOutcome.PARKED, "invalid_event")]
 
 
 async def test_overloaded_api_is_waited_for_without_stopping_the_consumer(site: Site) -> None:
@@ -157,7 +157,7 @@ async def test_overloaded_api_is_waited_for_without_stopping_the_consumer(site: 
 
     assert (await site.document("a.png"))["status"] == "predicted"
     await site.settlements.until(1)
-    assert site.settlements.settled == [(Outcome.ACKED, "predicted")]
+    assert site.settlements.settled == [(DeliveryOutcome.ACKED, "predicted")]
 
 
 def test_job_is_what_it_was_after_its_way_through_a_message() -> None:

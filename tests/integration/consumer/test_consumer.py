@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from services.common.adapters.mongo import Collection, Database, Document, Filter
 from services.common.adapters.object_store import ObjectStore
-from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues
+from services.common.adapters.rabbitmq.retry_policy import DeliveryOutcome, Queues
 from services.common.domain.annotations import NORMALISATION
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings
@@ -206,8 +206,8 @@ async def test_fetch_that_is_written_down_late_is_waited_for(
     assert document["annotation"]["text"] == annotation
     await pipeline.until_settled("predicted")
     assert pipeline.settled == [
-        (Outcome.RETRIED, "fetch_not_found"),
-        (Outcome.ACKED, "predicted"),
+        (DeliveryOutcome.RETRIED, "fetch_not_found"),
+        (DeliveryOutcome.ACKED, "predicted"),
     ]
 
 

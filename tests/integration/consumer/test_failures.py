@@ -8,7 +8,7 @@ import aio_pika
 import pytest
 from aiohttp import web
 
-from services.common.adapters.rabbitmq.retry_policy import Outcome, Queues
+from services.common.adapters.rabbitmq.retry_policy import DeliveryOutcome, Queues
 from services.common.runtime.settings import AmqpSettings
 from tests.support.indexing import Start
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem
@@ -62,7 +62,7 @@ async def test_refusal_that_is_not_of_the_image_rejects_nothing(
 
     await pipeline.until_settled("ocr_failed", 2)
 
-    assert pipeline.settled[-1] == (Outcome.PARKED, "ocr_failed")
+    assert pipeline.settled[-1] == (DeliveryOutcome.PARKED, "ocr_failed")
     assert await pipeline.database.images.count({}) == 0
 
 
@@ -103,7 +103,7 @@ async def test_image_that_the_api_fails_on_is_retried_later(
     await pipeline.upload("a.png")
 
     assert (await pipeline.document("a.png"))["status"] == "predicted"
-    assert pipeline.settled[0] == (Outcome.RETRIED, "ocr_failed")
+    assert pipeline.settled[0] == (DeliveryOutcome.RETRIED, "ocr_failed")
 
 
 async def test_api_that_is_down_delays_and_loses_nothing(
@@ -124,7 +124,7 @@ async def test_api_that_is_down_delays_and_loses_nothing(
     ocr_api.is_ready, ocr_api.answer = True, ocr_api.read_all
     for number in range(10):
         assert (await pipeline.document(f"{number}.png"))["status"] == "predicted"
-    assert Outcome.PARKED not in {outcome for outcome, _ in pipeline.settled}
+    assert DeliveryOutcome.PARKED not in {outcome for outcome, _ in pipeline.settled}
 
 
 async def test_api_that_hangs_on_one_image_delays_only_that_one(

@@ -7,7 +7,7 @@ import pytest
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.object_store import sibling
-from services.datasets.export import Sources
+from services.datasets.export import ExportSources
 from services.datasets.export import export as write_export
 from services.datasets.folder import replacing
 from services.datasets.manifest import ExportQuery, Format
@@ -61,7 +61,7 @@ async def test_interrupted_export_leaves_the_last_one_and_is_repeated(
     some: Collected, tmp_path: Path
 ) -> None:
     out = tmp_path / "set"
-    sources = Sources(
+    sources = ExportSources(
         ImageRepository(some.database.images), some.store, sibling(some.store, "pages")
     )
     query = ExportQuery(format=Format.HF, bucket=some.store.bucket)

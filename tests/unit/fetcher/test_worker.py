@@ -21,7 +21,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
     MOST_RETURNS,
     POSTPONED_HEADER,
     RETURNED_OFTEN,
-    Outcome,
+    DeliveryOutcome,
     decide_retry,
     to_delivery,
 )
@@ -188,11 +188,11 @@ class Bench:
 
     async def settle(
         self, job: FetchJob = JOB, headers: Mapping[str, Any] = NO_HEADERS
-    ) -> tuple[Outcome, str]:
+    ) -> tuple[DeliveryOutcome, str]:
         """Handle a delivery; return how the consumer settles it."""
         delivery = to_delivery(job.body(), headers, FETCH_QUEUES)
         try:
-            return Outcome.ACKED, await self.worker.handle(delivery)
+            return DeliveryOutcome.ACKED, await self.worker.handle(delivery)
         except (PipelineError, RuntimeError) as error:
             disposition = decide_retry(error, delivery, FETCH_QUEUES)
         return disposition.outcome, disposition.code
@@ -209,7 +209,7 @@ def bench() -> Bench:
 
 
 async def test_image_is_stored_and_its_item_says_where(bench: Bench) -> None:
-    assert await bench.settle() == (Outcome.ACKED, "stored")
+    assert await bench.settle() == (DeliveryOutcome.ACKED, "stored")
 
     item = bench.items.stored[JOB.fetch_id]
     assert bench.item() == ("stored", "stored", 1)
@@ -221,8 +221,11 @@ async def test_image_is_stored_and_its_item_says_where(bench: Bench) -> None:
 async def test_finished_item_is_not_fetched_again(bench: Bench) -> None:
     await bench.settle()
 
-    assert await bench.settle() == (Outcome.ACKED, "done_already")
-    assert await bench.settle(headers={DELIVERY_COUNT_HEADER: 1}) == (Outcome.ACKED, "done_already")
+    assert await bench.settle() == (DeliveryOutcome.ACKED, "done_already")
+    assert await bench.settle(headers={DELIVERY_COUNT_HEADER: 1}) == (
+        DeliveryOutcome.ACKED,
+        "done_already",
+    )
 
     assert (len(bench.web.conditions), bench.item()) == (1, ("stored", "stored", 1))
 
@@ -230,7 +233,7 @@ async def test_finished_item_is_not_fetched_again(bench: Bench) -> None:
 async def test_same_bytes_are_unchanged_and_of_both_batches(bench: Bench) -> None:
     await bench.settle()
 
-    assert await bench.settle(AGAIN) == (Outcome.ACKED, "unchanged")
+    assert await bench.settle(AGAIN) == (DeliveryOutcome.ACKED, "unchanged")
 
     assert bench.item(AGAIN) == ("unchanged", "unchanged", 1)
     assert (len(bench.store.writes), bench.store.batches) == (1, ["c"])
@@ -239,7 +242,10 @@ async def test_same_bytes_are_unchanged_and_of_both_batches(bench: Bench) -> Non
 async def test_same_bytes_with_another_text_are_stored_again(bench: Bench) -> None:
     await bench.settle()
 
-    assert await bench.settle(replace(AGAIN, annotation="text")) == (Outcome.ACKED, "stored")
+    assert await bench.settle(replace(AGAIN, annotation="text")) == (
+        DeliveryOutcome.ACKED,
+        "stored",
+    )
 
     assert (len(bench.store.writes), bench.store.batches) == (2, ["c"])
 
@@ -253,7 +259,7 @@ async def test_not_modified_means_unchanged_unless_it_is_lost(
     if is_lost:
         bench.store.objects.clear()
 
-    assert await bench.settle(AGAIN) == (Outcome.ACKED, code)
+    assert await bench.settle(AGAIN) == (DeliveryOutcome.ACKED, code)
 
     asked = [None, FOUND.validators, *([None] if is_lost else [])]
     assert (bench.web.conditions, bench.store.batches) == (asked, ["c"])
@@ -272,7 +278,7 @@ async def test_refused_item_fails_for_good(
 ) -> None:
     bench.web.answer = answer
 
-    assert await bench.settle() == (Outcome.ACKED, code)
+    assert await bench.settle() == (DeliveryOutcome.ACKED, code)
 
     assert bench.item() == ("failed", code, 1)
     assert not bench.items.stored[JOB.fetch_id].is_transient
@@ -283,9 +289,9 @@ async def test_transient_failure_is_retried_until_the_last_attempt(bench: Bench)
 
     for attempt in (1, 2):
         settled = await bench.settle(headers={ATTEMPT_HEADER: attempt})
-        assert settled == (Outcome.RETRIED, BUSY.code)
+        assert settled == (DeliveryOutcome.RETRIED, BUSY.code)
         assert bench.item() == ("queued", BUSY.code, attempt)
-    assert await bench.settle(headers={ATTEMPT_HEADER: 3}) == (Outcome.ACKED, BUSY.code)
+    assert await bench.settle(headers={ATTEMPT_HEADER: 3}) == (DeliveryOutcome.ACKED, BUSY.code)
 
     assert bench.item() == ("failed", BUSY.code, 3)
     assert bench.items.stored[JOB.fetch_id].is_transient
@@ -294,7 +300,7 @@ async def test_transient_failure_is_retried_until_the_last_attempt(bench: Bench)
 async def test_failure_of_its_own_limit_is_not_retried_beyond_it(bench: Bench) -> None:
     bench.web.answer = FailedDownloadError("timeout", "no answer", most_attempts=1)
 
-    assert await bench.settle() == (Outcome.ACKED, "timeout")
+    assert await bench.settle() == (DeliveryOutcome.ACKED, "timeout")
 
     assert bench.item() == ("failed", "timeout", 1)
 
@@ -302,7 +308,7 @@ async def test_failure_of_its_own_limit_is_not_retried_beyond_it(bench: Bench) -
 async def test_item_of_a_paused_host_is_postponed_untouched(bench: Bench) -> None:
     bench.hosts.stored[JOB.host] = HostState(pause_seconds=100)
 
-    assert await bench.settle() == (Outcome.POSTPONED, "postponed")
+    assert await bench.settle() == (DeliveryOutcome.POSTPONED, "postponed")
 
     assert (bench.web.conditions, bench.items.stored) == ([], {})
 
@@ -311,7 +317,7 @@ async def test_cancelled_item_is_not_fetched_and_waits_for_no_host(bench: Bench)
     bench.hosts.stored[JOB.host] = HostState(pause_seconds=100)
     bench.batches.called_off = {"b"}
 
-    assert await bench.settle() == (Outcome.ACKED, "cancelled")
+    assert await bench.settle() == (DeliveryOutcome.ACKED, "cancelled")
 
     assert (bench.web.conditions, bench.item()) == ([], ("cancelled", "cancelled", 0))
 
@@ -325,7 +331,7 @@ async def test_download_in_progress_ends_with_its_batch(bench: Bench) -> None:
 
     bench.web.meanwhile = cancel_and_hang
     interrupting = asyncio.create_task(bench.cancellations.run(stop))
-    assert await bench.settle() == (Outcome.ACKED, "cancelled")
+    assert await bench.settle() == (DeliveryOutcome.ACKED, "cancelled")
     stop.set()
     await interrupting
 
@@ -339,12 +345,12 @@ async def test_item_waits_for_room_on_the_disk_but_not_for_ever(bench: Bench, at
 
     for postponed in (0, MOST_POSTPONED - 1):
         settled = await bench.settle(headers=headers | {POSTPONED_HEADER: postponed})
-        assert settled == (Outcome.POSTPONED, "postponed")
+        assert settled == (DeliveryOutcome.POSTPONED, "postponed")
         assert bench.item() == ("queued", "no_space", 0)
     settled = await bench.settle(headers=headers | {POSTPONED_HEADER: MOST_POSTPONED})
 
     is_last = attempt == 3
-    assert settled == (Outcome.ACKED if is_last else Outcome.RETRIED, "no_space")
+    assert settled == (DeliveryOutcome.ACKED if is_last else DeliveryOutcome.RETRIED, "no_space")
     assert bench.item() == ("failed" if is_last else "queued", "no_space", 1)
 
 
@@ -357,7 +363,7 @@ async def test_item_waits_for_a_server_that_is_down(
 ) -> None:
     bench.store.error = DOWN
 
-    assert await bench.settle(headers=headers) == (Outcome.RETURNED, code)
+    assert await bench.settle(headers=headers) == (DeliveryOutcome.RETURNED, code)
 
     assert bench.items.stored == {}
 
@@ -365,7 +371,7 @@ async def test_item_waits_for_a_server_that_is_down(
 async def test_item_is_given_up_when_its_message_is_parked(bench: Bench) -> None:
     bench.store.error = DOWN
 
-    assert await bench.settle(headers=EXHAUSTED) == (Outcome.PARKED, DOWN.code)
+    assert await bench.settle(headers=EXHAUSTED) == (DeliveryOutcome.PARKED, DOWN.code)
 
     assert bench.item() == ("failed", "gave_up", 1)
     assert bench.items.stored[JOB.fetch_id].is_transient
@@ -374,8 +380,11 @@ async def test_item_is_given_up_when_its_message_is_parked(bench: Bench) -> None
 async def test_bug_ends_its_item_and_parks_its_message(bench: Bench) -> None:
     bench.web.answer = RuntimeError("a bug")
 
-    assert await bench.settle() == (Outcome.PARKED, "bug")
+    assert await bench.settle() == (DeliveryOutcome.PARKED, "bug")
 
     assert bench.item() == ("failed", "internal_error", 1)
     assert bench.items.stored[JOB.fetch_id].is_transient
-    assert await bench.settle(headers={DELIVERY_COUNT_HEADER: 1}) == (Outcome.ACKED, "done_already")
+    assert await bench.settle(headers={DELIVERY_COUNT_HEADER: 1}) == (
+        DeliveryOutcome.ACKED,
+        "done_already",
+    )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.domain.annotations import Outcome, to_annotation
+from services.common.domain.annotations import AnnotationOutcome, to_annotation
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Confirmation, Source
 from services.quality.suspect_search import Suspects
@@ -136,11 +136,11 @@ def test_confirmation_changes_nothing_else_and_is_taken_back() -> None:
 
     code, after = before.annotated(said)
 
-    assert code is Outcome.WRITTEN
+    assert code is AnnotationOutcome.WRITTEN
     assert after == before.having(annotation=annotation("given", by="batch:7", confirmed=CONFIRMED))
     assert after.annotation is not None
     assert not after.annotation.is_given
-    assert after.annotated(said) == (Outcome.UNCHANGED, after)
+    assert after.annotated(said) == (AnnotationOutcome.UNCHANGED, after)
     code_of_undo, left = after.reverted(NOW, by="bob", at=NOW)
     assert (code_of_undo, left.annotation) == (
         True,

@@ -26,9 +26,9 @@ from services.common.adapters.rabbitmq.partitions import Feed, Partitions, Work
 from services.common.adapters.rabbitmq.retry_policy import (
     BUG,
     Delivery,
+    DeliveryOutcome,
     Disposition,
     Handler,
-    Outcome,
     Queues,
     decide_renewal,
     decide_retry,
@@ -43,7 +43,7 @@ log = structlog.stdlib.get_logger(__name__)
 CANCEL_AGAIN_SECONDS = 1.0
 IDLE_POLL_SECONDS = 0.25
 """Interval to check whether the preferred queue is idle."""
-Settled = Callable[[Outcome, str], None]
+Settled = Callable[[DeliveryOutcome, str], None]
 """Called once per delivery with its outcome and code."""
 StopFeed = Callable[[], Coroutine[Any, Any, None]]
 
@@ -236,13 +236,13 @@ class Consumer:
         except (*BROKER_ERRORS, BrokerUnavailableError) as error:
             # Unsettled, so it is redelivered: the handler is idempotent.
             log.warning("delivery not settled", error=f"{type(error).__name__}: {error}")
-            outcome, code = Outcome.LOST, BrokerUnavailableError.code
+            outcome, code = DeliveryOutcome.LOST, BrokerUnavailableError.code
             session.trip(BrokerUnavailableError(str(error)))
         self._on_settled(outcome, code)
 
     async def _work(
         self, message: Message, delivery: Delivery, session: Session, work: Work
-    ) -> tuple[Outcome, str]:
+    ) -> tuple[DeliveryOutcome, str]:
         try:
             code = await self._handle(replace(delivery, begin=work.begin))
         except UnavailableError as error:
@@ -252,7 +252,7 @@ class Consumer:
             return await self._carry_out(disposition, message, session)
         except Exception as error:
             disposition = decide_retry(error, delivery, self._queues)
-            if disposition.outcome is not Outcome.POSTPONED:
+            if disposition.outcome is not DeliveryOutcome.POSTPONED:
                 log.warning(
                     "delivery failed",
                     code=disposition.code,
@@ -264,11 +264,11 @@ class Consumer:
             return await self._carry_out(disposition, message, session)
         await message.ack()
         self._gate.reset()
-        return Outcome.ACKED, code
+        return DeliveryOutcome.ACKED, code
 
     async def _carry_out(
         self, disposition: Disposition, message: Message, session: Session
-    ) -> tuple[Outcome, str]:
+    ) -> tuple[DeliveryOutcome, str]:
         """Publish the copy with confirmation, then acknowledge the original; or requeue it."""
         if disposition.queue:
             await session.publisher.publish(

@@ -71,7 +71,7 @@ BY_BROKER = frozenset({DELIVERY_COUNT_HEADER, "x-death"})
 """Headers set by RabbitMQ, beside ``x-first-death-*`` and ``x-last-death-*``."""
 
 
-class Outcome(StrEnum):
+class DeliveryOutcome(StrEnum):
     """Outcome of a delivery."""
 
     ACKED = "acked"
@@ -187,7 +187,7 @@ Handler = Callable[[Delivery], Awaitable[str]]
 class Disposition:
     """Destination and headers of the copy of a failed delivery."""
 
-    outcome: Outcome
+    outcome: DeliveryOutcome
     code: str
     queue: str = ""
     """Empty: no copy, the delivery returns to its queue unchanged."""
@@ -225,16 +225,18 @@ def _postpone(error: PostponedError, delivery: Delivery, queues: Queues) -> Disp
     most = error.seconds * (1 + MOST_LATE)
     delays = zip(queues.delays, DELAY_SECONDS, strict=False)
     fitting = [queue for queue, seconds in delays if seconds <= most]
-    return Disposition(Outcome.POSTPONED, error.code, (fitting or queues.delays[:1])[-1], headers)
+    return Disposition(
+        DeliveryOutcome.POSTPONED, error.code, (fitting or queues.delays[:1])[-1], headers
+    )
 
 
 def _requeue(error: UnavailableError, delivery: Delivery, queues: Queues) -> Disposition:
     """Return a delivery that could not be tried, or a copy of it after a delay."""
     if not delivery.needs_copy:
-        return Disposition(Outcome.RETURNED, error.code)
+        return Disposition(DeliveryOutcome.RETURNED, error.code)
     copies = _count(delivery.headers, COPIES_HEADER) + 1
     headers = {**own_headers(delivery.headers), COPIES_HEADER: copies}
-    return Disposition(Outcome.RETURNED, RETURNED_OFTEN, queues.delays[-1], headers)
+    return Disposition(DeliveryOutcome.RETURNED, RETURNED_OFTEN, queues.delays[-1], headers)
 
 
 def _retry_or_park(error: Exception, delivery: Delivery, queues: Queues) -> Disposition:
@@ -249,9 +251,11 @@ def _retry_or_park(error: Exception, delivery: Delivery, queues: Queues) -> Disp
     }
     if not delivery.is_last_for(error):
         headers[ATTEMPT_HEADER] = delivery.attempt + 1
-        return Disposition(Outcome.RETRIED, code, queues.delays[delivery.attempt - 1], headers)
+        return Disposition(
+            DeliveryOutcome.RETRIED, code, queues.delays[delivery.attempt - 1], headers
+        )
     headers[PARKED_AT_HEADER] = now
-    return Disposition(Outcome.PARKED, code, queues.parked, headers)
+    return Disposition(DeliveryOutcome.PARKED, code, queues.parked, headers)
 
 
 def decide_renewal(delivery: Delivery, queues: Queues) -> Disposition | None:
@@ -261,10 +265,10 @@ def decide_renewal(delivery: Delivery, queues: Queues) -> Disposition | None:
     if not (queues.partitions and is_worn and renewals < MOST_RENEWALS):
         return None
     headers = {**own_headers(delivery.headers), RENEWALS_HEADER: renewals + 1}
-    return Disposition(Outcome.RETURNED, RENEWED, queues.delays[0], headers)
+    return Disposition(DeliveryOutcome.RETURNED, RENEWED, queues.delays[0], headers)
 
 
-def possible_settlements(handled: Iterable[str]) -> Iterator[tuple[Outcome, str]]:
+def possible_settlements(handled: Iterable[str]) -> Iterator[tuple[DeliveryOutcome, str]]:
     """Yield every possible outcome and code of a delivery.
 
     Args:
@@ -272,13 +276,13 @@ def possible_settlements(handled: Iterable[str]) -> Iterator[tuple[Outcome, str]
     """
     failed = PermanentError.codes() | TransientError.codes()
     missing = UnavailableError.codes()
-    codes: dict[Outcome, Iterable[str]] = {
-        Outcome.ACKED: handled,
-        Outcome.RETRIED: TransientError.codes(),
-        Outcome.POSTPONED: PostponedError.codes(),
-        Outcome.PARKED: failed | missing | {BUG},
-        Outcome.RETURNED: missing | {RETURNED_OFTEN, RENEWED},
-        Outcome.LOST: [BrokerUnavailableError.code],
+    codes: dict[DeliveryOutcome, Iterable[str]] = {
+        DeliveryOutcome.ACKED: handled,
+        DeliveryOutcome.RETRIED: TransientError.codes(),
+        DeliveryOutcome.POSTPONED: PostponedError.codes(),
+        DeliveryOutcome.PARKED: failed | missing | {BUG},
+        DeliveryOutcome.RETURNED: missing | {RETURNED_OFTEN, RENEWED},
+        DeliveryOutcome.LOST: [BrokerUnavailableError.code],
     }
     return ((outcome, code) for outcome, each in codes.items() for code in sorted(each))
 

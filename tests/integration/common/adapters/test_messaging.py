@@ -13,7 +13,12 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from services.common.adapters.rabbitmq import retry_policy
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.messaging import check_broker, open_publisher, open_queue
-from services.common.adapters.rabbitmq.retry_policy import Delivery, Handler, Outcome, Queues
+from services.common.adapters.rabbitmq.retry_policy import (
+    Delivery,
+    DeliveryOutcome,
+    Handler,
+    Queues,
+)
 from services.common.domain.errors import (
     BrokerUnavailableError,
     InvalidEventError,
@@ -63,11 +68,11 @@ class Run:
     """A running consumer and what became of its deliveries."""
 
     def __init__(self) -> None:
-        self.settled: list[tuple[Outcome, str]] = []
+        self.settled: list[tuple[DeliveryOutcome, str]] = []
         self.consumer: Consumer
         self._changed = asyncio.Condition()
 
-    def on_settled(self, outcome: Outcome, code: str) -> None:
+    def on_settled(self, outcome: DeliveryOutcome, code: str) -> None:
         self.settled.append((outcome, code))
         task = asyncio.get_running_loop().create_task(self._notify())
         task.add_done_callback(lambda _: None)
@@ -76,7 +81,7 @@ class Run:
         async with self._changed:
             self._changed.notify_all()
 
-    async def until(self, count: int) -> list[tuple[Outcome, str]]:
+    async def until(self, count: int) -> list[tuple[DeliveryOutcome, str]]:
         async with asyncio.timeout(20), self._changed:
             await self._changed.wait_for(lambda: len(self.settled) >= count)
         return self.settled
@@ -137,7 +142,7 @@ async def test_handled_delivery_is_acknowledged(
 
     await publish(amqp_settings, queues, b"a", b"b")
     async with consuming(amqp_settings, queues, handle) as run:
-        assert await run.until(2) == [(Outcome.ACKED, "predicted")] * 2
+        assert await run.until(2) == [(DeliveryOutcome.ACKED, "predicted")] * 2
 
     assert await depth(channel, queues.work) == 0
 
@@ -157,9 +162,9 @@ async def test_transient_error_comes_back_after_its_delay_then_parks(
 
     assert attempts == [(1, False), (2, False), (3, True)]
     assert [outcome for outcome, _ in settled] == [
-        Outcome.RETRIED,
-        Outcome.RETRIED,
-        Outcome.PARKED,
+        DeliveryOutcome.RETRIED,
+        DeliveryOutcome.RETRIED,
+        DeliveryOutcome.PARKED,
     ]
     parked = await take(channel, queues.parked)
     assert parked.body == b"image"
@@ -187,7 +192,7 @@ async def test_permanent_error_and_bug_park_and_the_next_goes_on(
     async with consuming(amqp_settings, queues, handle) as run:
         settled = await run.until(2)
 
-    assert sorted(settled) == [(Outcome.ACKED, "predicted"), (Outcome.PARKED, code)]
+    assert sorted(settled) == [(DeliveryOutcome.ACKED, "predicted"), (DeliveryOutcome.PARKED, code)]
     parked = await take(channel, queues.parked)
     assert parked.body == b"bad"
     await parked.ack()
@@ -261,7 +266,7 @@ async def test_stopping_finishes_what_is_in_work(
             await started.wait()
         asyncio.get_running_loop().call_later(0.2, go_on.set)
 
-    assert run.settled == [(Outcome.ACKED, "predicted")]
+    assert run.settled == [(DeliveryOutcome.ACKED, "predicted")]
     assert await depth(channel, queues.work) == 0
 
 
@@ -286,7 +291,7 @@ async def test_queue_that_was_deleted_and_made_again_is_consumed_again(
         await eventually(lambda: is_paused(run.consumer))
         await channel.declare_queue(queues.work, durable=True, arguments={"x-queue-type": "quorum"})
         await publish(amqp_settings, queues, b"after")
-        assert (await run.until(2))[1] == (Outcome.ACKED, "after")
+        assert (await run.until(2))[1] == (DeliveryOutcome.ACKED, "after")
 
 
 async def test_bug_in_settling_ends_the_consumer(
@@ -295,7 +300,7 @@ async def test_bug_in_settling_ends_the_consumer(
     async def handle(_: Delivery) -> str:
         raise HiccupError("no luck")
 
-    def on_settled(outcome: Outcome, code: str) -> None:
+    def on_settled(outcome: DeliveryOutcome, code: str) -> None:
         raise ZeroDivisionError(f"{outcome} {code}")
 
     await publish(amqp_settings, queues, b"image")
@@ -409,10 +414,10 @@ async def test_refused_work_rests_and_is_parked_with_its_reason_in_the_end(
         settled = await run.until(4)
 
     assert [outcome for outcome, _ in settled] == [
-        Outcome.RETURNED,  # at once
-        Outcome.RETURNED,  # as a copy, after a rest: RabbitMQ counts from 0 again
-        Outcome.RETURNED,
-        Outcome.PARKED,
+        DeliveryOutcome.RETURNED,  # at once
+        DeliveryOutcome.RETURNED,  # as a copy, after a rest: RabbitMQ counts from 0 again
+        DeliveryOutcome.RETURNED,
+        DeliveryOutcome.PARKED,
     ]
     parked = await take(channel, queues.parked)
     assert (parked.headers["x-code"], parked.body) == ("ocr_unavailable", b"image")

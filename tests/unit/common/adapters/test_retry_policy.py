@@ -15,7 +15,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
     REASON_HEADER,
     RENEWED_RETURNS,
     Delivery,
-    Outcome,
+    DeliveryOutcome,
     Queues,
     decide_renewal,
     decide_retry,
@@ -45,9 +45,9 @@ def test_transient_errors_go_through_the_delays_then_park() -> None:
         headers = dict(disposition.headers)
 
     assert visited == [
-        (Outcome.RETRIED, "soon"),
-        (Outcome.RETRIED, "later"),
-        (Outcome.PARKED, "parked"),
+        (DeliveryOutcome.RETRIED, "soon"),
+        (DeliveryOutcome.RETRIED, "later"),
+        (DeliveryOutcome.PARKED, "parked"),
     ]
     assert headers["minio-event"] == "put"
     assert headers[CODE_HEADER] == "hiccup"
@@ -67,7 +67,7 @@ def test_permanent_error_parks_at_once() -> None:
     disposition = decide_retry(InvalidEventError("Records: missing"), Delivery(b""), QUEUES)
 
     assert (disposition.outcome, disposition.queue, disposition.code) == (
-        Outcome.PARKED,
+        DeliveryOutcome.PARKED,
         "parked",
         "invalid_event",
     )
@@ -117,13 +117,13 @@ def test_unavailable_server_returns_a_delivery_until_its_copies_are_used_up() ->
         delivery = Delivery(b"", headers={**headers, DELIVERY_COUNT_HEADER: count})
         disposition = decide_retry(error, delivery, QUEUES)
         seen.append((disposition.outcome, disposition.code, disposition.queue))
-        assert delivery.is_last_for(error) is (disposition.outcome is Outcome.PARKED)
+        assert delivery.is_last_for(error) is (disposition.outcome is DeliveryOutcome.PARKED)
         headers = dict(disposition.headers)
 
     assert seen == [
-        (Outcome.RETURNED, "object_store_unavailable", ""),
-        *[(Outcome.RETURNED, "returned_often", "later")] * MOST_COPIES,
-        (Outcome.PARKED, "object_store_unavailable", "parked"),
+        (DeliveryOutcome.RETURNED, "object_store_unavailable", ""),
+        *[(DeliveryOutcome.RETURNED, "returned_often", "later")] * MOST_COPIES,
+        (DeliveryOutcome.PARKED, "object_store_unavailable", "parked"),
     ]
     assert headers[COPIES_HEADER] == MOST_COPIES
 
@@ -135,7 +135,7 @@ def test_postponed_delivery_is_no_attempt_even_at_the_last_one() -> None:
     disposition = decide_retry(error, delivery, QUEUES)
 
     assert not delivery.is_last_for(error)
-    assert (disposition.outcome, disposition.queue) == (Outcome.POSTPONED, "later")
+    assert (disposition.outcome, disposition.queue) == (DeliveryOutcome.POSTPONED, "later")
     assert disposition.headers == {ATTEMPT_HEADER: 3, POSTPONED_HEADER: 1}
 
 
@@ -146,7 +146,10 @@ def test_message_whose_partition_changed_hands_often_is_renewed_until_it_looks_l
     headers: dict[str, object] = {DELIVERY_COUNT_HEADER: RENEWED_RETURNS, "x-host": "h"}
     while disposition := decide_renewal(Delivery(b"", headers=headers), FETCH_QUEUES):
         count += 1
-        assert (disposition.outcome, disposition.queue) == (Outcome.RETURNED, "fetch.retry.5s")
+        assert (disposition.outcome, disposition.queue) == (
+            DeliveryOutcome.RETURNED,
+            "fetch.retry.5s",
+        )
         assert DELIVERY_COUNT_HEADER not in disposition.headers
         assert not Delivery(b"", headers=disposition.headers).is_fresh
         headers = {**disposition.headers, DELIVERY_COUNT_HEADER: RENEWED_RETURNS}

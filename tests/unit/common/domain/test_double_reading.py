@@ -7,7 +7,7 @@ import pytest
 
 from services.common.adapters.image_repository import ImageRepository, to_query
 from services.common.adapters.page_repository import ReadLine
-from services.common.domain.annotations import Outcome, to_annotation
+from services.common.domain.annotations import AnnotationOutcome, to_annotation
 from services.common.domain.double_reading import DoubleState, is_chosen
 from services.common.domain.image import ImageDocument
 from services.common.domain.labels import Exclusion, Label, label_of
@@ -140,7 +140,7 @@ def test_page_shows_no_text_that_a_second_person_must_not_see() -> None:
 
 def test_correction_by_a_person_who_saw_no_text_is_the_second_reading() -> None:
     code, after = read(ADA).corrected(BOB, is_reviewer=False)
-    assert (code, after) == (Outcome.WRITTEN, read(ADA, BOB))
+    assert (code, after) == (AnnotationOutcome.WRITTEN, read(ADA, BOB))
     mended = said("l'étè", "ada")
     own = read(ADA).corrected(mended, is_reviewer=False).document
     assert (own.annotation, state(own)) == (mended, DoubleState.WAITING)
@@ -153,10 +153,13 @@ def test_only_a_reviewer_changes_what_was_read_twice(second: Annotation) -> None
     decided = twice.corrected(EVE, is_reviewer=True).document
     assert state(decided) is DoubleState.DECIDED
     for image in (twice, decided):
-        assert image.corrected(said("x", "bob"), is_reviewer=False) == (Outcome.CONFLICT, image)
+        assert image.corrected(said("x", "bob"), is_reviewer=False) == (
+            AnnotationOutcome.CONFLICT,
+            image,
+        )
     code, after = twice.annotated(confirmed, overwrite=True, is_reviewer=False)
     assert state(after) is state(twice)
-    assert code is (Outcome.CONFLICT if twice.is_undecided else Outcome.WRITTEN)
+    assert code is (AnnotationOutcome.CONFLICT if twice.is_undecided else AnnotationOutcome.WRITTEN)
 
 
 def test_undecided_copy_leaves_equal_bytes_out_until_one_is_decided() -> None:

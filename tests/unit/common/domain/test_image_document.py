@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.common.domain.annotations import Outcome, to_annotation
+from services.common.domain.annotations import AnnotationOutcome, to_annotation
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import How, Source
 from tests.factories import NOW, annotation, document, prediction
@@ -15,24 +15,32 @@ GIVEN = to_annotation("ét é", by="ada")
 @pytest.mark.parametrize(
     ("before", "outcome"),
     [
-        (ImageDocument.absent("raw/a.png"), Outcome.UNKNOWN),
-        (document(etag="e", status="removed"), Outcome.UNKNOWN),
-        (document(etag="other"), Outcome.UNKNOWN),
-        (document(etag="e", annotation=None), Outcome.WRITTEN),
-        (document(etag="e", annotation={"text": " e\u0301t  é "}), Outcome.UNCHANGED),
-        (document(etag="e", annotation={"text": "ét é", "quality": "ok"}), Outcome.UNCHANGED),
+        (ImageDocument.absent("raw/a.png"), AnnotationOutcome.UNKNOWN),
+        (document(etag="e", status="removed"), AnnotationOutcome.UNKNOWN),
+        (document(etag="other"), AnnotationOutcome.UNKNOWN),
+        (document(etag="e", annotation=None), AnnotationOutcome.WRITTEN),
+        (document(etag="e", annotation={"text": " e\u0301t  é "}), AnnotationOutcome.UNCHANGED),
+        (
+            document(etag="e", annotation={"text": "ét é", "quality": "ok"}),
+            AnnotationOutcome.UNCHANGED,
+        ),
         (
             document(etag="e", annotation={"text": "ét é", "quality": "not_a_line"}),
-            Outcome.CONFLICT,
+            AnnotationOutcome.CONFLICT,
         ),
-        (document(etag="e", annotation={"text": "other", "quality": "ok"}), Outcome.CONFLICT),
+        (
+            document(etag="e", annotation={"text": "other", "quality": "ok"}),
+            AnnotationOutcome.CONFLICT,
+        ),
     ],
 )
-def test_annotation_meets_a_document(before: ImageDocument, outcome: Outcome) -> None:
+def test_annotation_meets_a_document(before: ImageDocument, outcome: AnnotationOutcome) -> None:
     code, after = before.annotated(GIVEN, etag="e")
 
     assert code is outcome
-    assert after == (before.having(annotation=GIVEN) if code is Outcome.WRITTEN else before)
+    assert after == (
+        before.having(annotation=GIVEN) if code is AnnotationOutcome.WRITTEN else before
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,7 +98,7 @@ def test_conflict_is_written_over_where_asked() -> None:
 
     code, after = before.annotated(GIVEN, overwrite=True)
 
-    assert (code, after.annotation) == (Outcome.WRITTEN, GIVEN)
+    assert (code, after.annotation) == (AnnotationOutcome.WRITTEN, GIVEN)
     assert after.annotation_history == (before.annotation,)
 
 
