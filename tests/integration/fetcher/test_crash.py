@@ -221,7 +221,9 @@ async def test_what_an_object_only_refers_to_is_written_down_before_the_object(
     surroundings: Surroundings, annotation: str, written: int
 ) -> None:
     items = ItemRepository(surroundings.database.fetches)
-    store = CutOffStore(surroundings.store.client, surroundings.s3.bucket)
+    store = CutOffStore(
+        surroundings.store.client, surroundings.s3.bucket, write_timeout_seconds=60.0
+    )
     job = replace(JOB, annotation=annotation)
 
     with pytest.raises(ObjectStoreUnavailableError):
