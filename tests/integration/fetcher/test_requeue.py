@@ -13,7 +13,15 @@ from typing_extensions import override
 
 from services.cli.main import app as docreco
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, Delivery, decide_retry
+from services.common.adapters.rabbitmq.retry_policy import (
+    COPIES_HEADER,
+    DELIVERY_COUNT_HEADER,
+    FETCH_QUEUES,
+    MOST_COPIES,
+    MOST_RETURNS,
+    Delivery,
+    decide_retry,
+)
 from services.common.domain.batch import Batch, PageProgress, RetryScope
 from services.common.domain.batch_item import ItemOutcome
 from services.common.domain.errors import DatabaseUnavailableError
@@ -213,7 +221,9 @@ async def test_item_whose_job_was_parked_while_nothing_could_be_written_ends_by_
     # 10.0.0.1 is never connected to
     job = FetchJob(fetch_id(batch_id, 1), batch_id, "http://10.0.0.1/")
     refused = DatabaseUnavailableError("not primary")
-    disposition = decide_retry(refused, Delivery(job.body(), headers=job.headers()), FETCH_QUEUES)
+    exhausted = {DELIVERY_COUNT_HEADER: MOST_RETURNS, COPIES_HEADER: MOST_COPIES}
+    delivery = Delivery(job.body(), headers={**job.headers(), **exhausted})
+    disposition = decide_retry(refused, delivery, FETCH_QUEUES)
     async with open_publisher(surroundings.amqp) as publisher:
         await publisher.publish(job.body(), queue=disposition.queue, headers=disposition.headers)
 
