@@ -57,7 +57,7 @@ class Form:
 
 
 FORMS = {
-    "short": Form(500, 10, 6, 60.0),
+    "short": Form(250, 10, 6, 30.0),
     "cuts": Form(100, 10, 0, 60.0, has_scenes=True),
     "long": Form(2000, 40, 18, 400.0, has_scenes=True),
 }

