@@ -12,7 +12,6 @@ from services.fetcher.politeness.host import UNRESPONSIVE_AFTER_AT_FIRST
 from services.fetcher.politeness.scheduler import SlotLimits
 from services.fetcher.politeness.source import ThrottledDownloader
 from tests.support.adversary import (
-    GOOD,
     HOSTILE,
     open_adversary,
     silence_after,
@@ -26,12 +25,6 @@ from tests.support.web import WebSite, open_site, png
 async def downloader() -> AsyncIterator[Downloader]:
     async with open_downloader(strict_settings(patient=False), connections=8) as downloader:
         yield downloader
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[WebSite]:
-    async with open_site(GOOD) as site:
-        yield site
 
 
 async def test_host_that_redirects_to_a_dead_one_is_not_taken_for_dead(

@@ -1,7 +1,6 @@
 """robots.txt as the downloader obeys it, from web servers on loopback."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
@@ -19,10 +18,10 @@ DISALLOW_ALL = b"User-agent: *\nDisallow: /\n"
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[WebSite]:
-    async with open_site() as site:
-        site.add_body("/a.png", b"x")
-        yield site
+def site(site: WebSite) -> WebSite:
+    """A web site with an image."""
+    site.add_body("/a.png", b"x")
+    return site
 
 
 @pytest.mark.parametrize(

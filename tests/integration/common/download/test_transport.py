@@ -12,16 +12,10 @@ from services.common.download.client import (
     Downloader,
     open_downloader,
 )
-from tests.support.adversary import GOOD, strict_settings
-from tests.support.web import WebSite, open_site
+from tests.support.adversary import strict_settings
+from tests.support.web import WebSite
 
 LARGE = b"x" * (SMALL_BYTES + 100_000)
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[WebSite]:
-    async with open_site(GOOD) as site:
-        yield site
 
 
 @pytest.fixture
