@@ -206,6 +206,7 @@ async def test_removal_takes_the_lines_along(bench: Bench) -> None:
 
     assert (bench.page.status, bench.page.lines, bench.lines.objects) == ("removed", (), {})
     assert await bench.worker.handle(event) == "stale"
+    assert bench.store.reads == 1
 
 
 @pytest.mark.parametrize(
