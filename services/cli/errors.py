@@ -14,6 +14,7 @@ from services.common.domain.errors import (
     BrokerUnavailableError,
     DatabaseUnavailableError,
     ObjectStoreUnavailableError,
+    PermanentError,
 )
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 
@@ -129,6 +130,8 @@ def translate_errors() -> Iterator[None]:
         raise _down("RabbitMQ", AmqpSettings().url, "AMQP_URL", error) from error
     except ObjectStoreUnavailableError as error:
         raise _down("MinIO", S3Settings().endpoint_url, "S3_ENDPOINT_URL", error) from error
+    except PermanentError as error:  # that the command did not expect, such as a foreign document
+        raise CommandError(f"{error.code}: {error}", status=ExitStatus.REFUSED) from error
     except BrokenPipeError:
         raise  # typer ends quietly, as the reader of the output has
     except OSError as error:

@@ -145,7 +145,7 @@ def begin(models: Path, labels: int, *, new: int, epochs: int) -> Loop:
         base = promotions_document()["in_service"]
         name = f"loop-{state.at:%Y%m%d-%H%M%S}"
         state.round = Round(name=name, base=base, labels=labels, epochs=epochs)
-    if state.round and state.round.epochs is None:
+    if state.round and state.round.step and state.round.epochs is None:
         state.round.epochs = epochs
     _write(models, state)
     return state

@@ -23,7 +23,7 @@ SHOWN_FAILURES = 20
 @tabular
 async def watch(
     batch_id: Annotated[
-        str, typer.Argument(metavar="BATCH_ID", help="BatchStatus id, as shown by submit.")
+        str, typer.Argument(metavar="BATCH_ID", help="Batch id, as shown by submit.")
     ],
     *,
     output: Output,

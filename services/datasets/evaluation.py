@@ -25,7 +25,7 @@ class ModelReading(NamedTuple):
 
 
 class Use(Enum):
-    """SplitPart that an image had in making a model."""
+    """Part that an image had in making a model."""
 
     NONE = auto()
     CHOICE = auto()

@@ -35,7 +35,7 @@ class User(_Answer):
 
 
 class StudioAnnotation(_Answer):
-    """StudioAnnotation of a task."""
+    """Annotation of a task."""
 
     id: int = Field(ge=1)
     result: list[Any] = Field(default_factory=list)
@@ -72,7 +72,7 @@ class StudioTask(_Answer):
 
 
 class StudioPrediction(_Answer):
-    """StudioPrediction of a task."""
+    """Prediction of a task."""
 
     id: int = Field(ge=1)
     model_version: str | None = None

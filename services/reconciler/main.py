@@ -95,6 +95,8 @@ class Passes:
         self._database = database
         self._amqp = amqp
         self._reports: dict[int, PassReport] = {}
+        self._failed: set[int] = set()
+        """Parts whose last pass met an unexpected error."""
         # A restart does not start from the beginning
         self._next = int(time.time() / settings.interval_seconds)
 
@@ -118,9 +120,13 @@ class Passes:
             # A foreign document must end neither the other parts nor the counts and uploads
             log.exception("pass failed", part=part.number)
             PASSES.labels(outcome="failed").inc()
+            self._failed.add(part.number)
             self._next += 1
             return True
+        self._failed.discard(part.number)
         publish(self._reports, last=part.number)
+        if not self._failed:  # else the alert on its age would never fire
+            LAST_SUCCESS.set(time.time())
         self._next += 1
         return True
 
@@ -148,7 +154,6 @@ def publish(reports: Mapping[int, PassReport], *, last: int) -> None:
     REMOVALS_HELD.set(known.held)
     PASSES.labels(outcome="done").inc()
     PASS_SECONDS.set(report.seconds)
-    LAST_SUCCESS.set(time.time())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from services.common.adapters.object_store import ObjectStore, sibling
 from services.common.adapters.page_repository import PageRepository
 from services.common.adapters.rabbitmq.messaging import open_publisher, open_queue
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES, PAGE_QUEUES, Queues
+from services.common.adapters.repository import InvalidDocumentError
 from services.common.domain.errors import PipelineError
 from services.common.domain.events import EventKind, ObjectEvent, parse_notification
 from services.common.runtime.settings import AmqpSettings
@@ -37,22 +38,28 @@ async def compare_buckets(
 
     Raises:
         UnavailableError: A server is missing; what was queued until then is queued.
+        InvalidDocumentError: A bucket has a foreign document; the other one was compared.
     """
     work: list[tuple[ObjectStore, Documents, Queues]] = [
         (sibling(store, pages_bucket), PageRepository(database.pages), PAGE_QUEUES),
         (store, ImageRepository(database.images), OCR_QUEUES),
     ]
-    done = PassReport()
+    done, invalid = PassReport(), None
     for bucket, documents, queues in work:
-        done += await make_pass(
-            settings,
-            store=bucket,
-            images=documents,
-            amqp=amqp,
-            queues=queues,
-            is_dry_run=is_dry_run,
-            **options,
-        )
+        try:
+            done += await make_pass(
+                settings,
+                store=bucket,
+                images=documents,
+                amqp=amqp,
+                queues=queues,
+                is_dry_run=is_dry_run,
+                **options,
+            )
+        except InvalidDocumentError as error:
+            invalid = error
+    if invalid:
+        raise invalid
     return done
 
 

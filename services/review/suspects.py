@@ -59,7 +59,7 @@ class SuspectList:
         except Exception:
             # A foreign document must not stop the page
             log.exception("search for suspect labels failed")
-            return False
+            return True
         self._found = {each.document.id: each.document for each in self._suspects.found}
         self.is_ready = True
         return True

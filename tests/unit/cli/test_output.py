@@ -23,6 +23,7 @@ from services.cli.forget import targets_table
 from services.cli.output import Output, Table, cell, counted, plain, to_csv, to_json
 from services.cli.rows import character_error_rate, image_row, image_table
 from services.cli.settings import CliSettings
+from services.common.adapters.repository import InvalidDocumentError
 from services.common.domain.errors import DatabaseUnavailableError
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, Limits
@@ -250,6 +251,12 @@ def test_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CommandError, match="fetcher_url") as raised, translate_errors():
         CliSettings()
     assert raised.value.status is ExitStatus.BAD_SETTING
+
+
+def test_foreign_document_is_named() -> None:
+    with pytest.raises(CommandError, match="invalid_document: raw") as raised, translate_errors():
+        raise InvalidDocumentError("raw/a.png: key: Input should be a valid string")
+    assert raised.value.status is ExitStatus.REFUSED
 
 
 def test_mongodb_that_is_down_is_named_with_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,17 @@
 """Passes by turns, and the metrics of what they found, without servers."""
 
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
+from services.common.adapters.object_store import ObjectStore
+from services.common.adapters.repository import InvalidDocumentError
 from services.reconciler.compare import BucketPart, State
 from services.reconciler.main import Passes, publish
+from services.reconciler.passes import compare_buckets
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import PassReport
 
@@ -23,7 +27,9 @@ async def test_part_with_a_foreign_document_does_not_hold_up_the_others(
 
     async def compare(*_: object, part: BucketPart, **__: object) -> PassReport:
         compared.append(part.number)
-        raise ValueError("key: Input should be a valid string")
+        if len(compared) < 3:
+            raise ValueError("key: Input should be a valid string")
+        return PassReport()
 
     monkeypatch.setattr("services.reconciler.main.compare_buckets", compare)
     servers: dict[str, Any] = dict.fromkeys(("store", "database", "amqp"))
@@ -34,6 +40,35 @@ async def test_part_with_a_foreign_document_does_not_hold_up_the_others(
 
     assert sorted(compared) == [0, 1]
     assert value("reconciler_passes_total", outcome="failed") == failed + 2
+    last = "reconciler_last_success_timestamp_seconds"
+    before = value(last)
+    await passes.next()
+    assert value(last) == before, "the other part has no finished pass"
+    await passes.next()
+    assert value(last) > before
+
+
+async def test_foreign_document_of_one_bucket_does_not_hold_up_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[str] = []
+
+    async def make(*_: object, store: ObjectStore, **__: object) -> PassReport:
+        compared.append(store.bucket)
+        raise InvalidDocumentError("pages/a.png: key: Input should be a valid string")
+
+    monkeypatch.setattr("services.reconciler.passes.make_pass", make)
+    client: Any = None
+    servers: dict[str, Any] = {
+        "store": ObjectStore(client, "raw", write_timeout_seconds=1.0),
+        "database": SimpleNamespace(images=None, pages=None),
+        "amqp": None,
+    }
+
+    with pytest.raises(InvalidDocumentError):
+        await compare_buckets(ReconcilerSettings(), pages_bucket="pages", **servers)
+
+    assert compared == ["pages", "raw"]
 
 
 def test_events_that_were_not_published_are_not_counted() -> None:

@@ -28,7 +28,7 @@ _LOST = frozenset({"line_without_polygon", "line_too_small"})
 
 
 class TranscribedPages:
-    """TranscribedPages of an archive and their lines."""
+    """Pages of an archive and their lines."""
 
     def __init__(
         self,
