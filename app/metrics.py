@@ -10,7 +10,7 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from app.errors import ERRORS, INTERNAL_ERROR, OverloadedError
-from app.schemas import PredictionAnswer
+from app.schemas import Prediction
 from services.common.download.errors import DownloadCode
 from services.common.download.transport import DownloadMetrics
 from services.common.runtime.metrics import counter_at_zero
@@ -115,7 +115,7 @@ class OcrMetrics:
         """Show that a model is no longer loaded."""
         self._model.labels(engine=engine, model_version=model_version).set(0)
 
-    def count_prediction(self, prediction: PredictionAnswer) -> None:
+    def count_prediction(self, prediction: Prediction) -> None:
         """Record a prediction."""
         model = {"engine": prediction.engine, "model_version": prediction.model_version}
         self._scores.labels(**model).observe(prediction.score)

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
-from app.schemas import PREDICTION_EXAMPLE, PredictionAnswer, Predictions, Problem, UrlRequest
+from app.schemas import PREDICTION_EXAMPLE, Prediction, Predictions, Problem, UrlRequest
 from app.uploads import MAX_FILES
 from services.common.domain.image_formats import FORMATS
 from services.common.domain.provenance import MAX_COLLECTION_LENGTH
@@ -133,7 +133,7 @@ def predict_responses() -> Responses:
     problems = {
         status: {**_DETAILS.get(status, {}), **_OF_URLS.get(status, {})} for status in statuses
     }
-    return {200: {"model": PredictionAnswer, "content": example}, **_problems(problems)}
+    return {200: {"model": Prediction, "content": example}, **_problems(problems)}
 
 
 def batch_responses() -> Responses:

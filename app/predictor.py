@@ -16,7 +16,7 @@ from app.errors import INTERNAL_ERROR, NotReadyError
 from app.images import LineImage, decode, measure
 from app.metrics import OcrMetrics
 from app.queueing import ReadJob, WorkQueue, prediction_of, read_together, to_exception
-from app.schemas import PredictionAnswer
+from app.schemas import Prediction
 from services.common.domain.errors import PipelineError
 from services.common.runtime.periodic import doubled
 
@@ -128,7 +128,7 @@ class Predictor:
 
     async def predict(
         self, content: bytes, *, when_measured: Callable[[], None] = lambda: None
-    ) -> PredictionAnswer:
+    ) -> Prediction:
         """Read the text of an image; a queued read can be cancelled.
 
         Args:
@@ -151,7 +151,7 @@ class Predictor:
         self._metrics.count_prediction(prediction)
         return prediction
 
-    async def _predict(self, content: bytes, when_measured: Callable[[], None]) -> PredictionAnswer:
+    async def _predict(self, content: bytes, when_measured: Callable[[], None]) -> Prediction:
         with self._queue.entering():
             width, height = await asyncio.get_running_loop().run_in_executor(
                 self._headers, lambda: measure(content, max_pixels=self._max_image_pixels)
@@ -243,7 +243,7 @@ class Predictor:
             started = time.perf_counter()
             self._metrics.count_batch([started - job.queued_at for job in batch])
             self._metrics.show_waiting(self._queue.waiting)
-            outcomes: list[PredictionAnswer | Exception]
+            outcomes: list[Prediction | Exception]
             try:
                 outcomes = self._read(engine, batch)
             except BaseException as error:  # noqa: BLE001  re-raised to the callers
@@ -256,7 +256,7 @@ class Predictor:
                 else:
                     job.result.set_result(outcome)
 
-    def _read(self, engine: Engine, batch: list[ReadJob]) -> list[PredictionAnswer | Exception]:
+    def _read(self, engine: Engine, batch: list[ReadJob]) -> list[Prediction | Exception]:
         decoded = [self._decode(job) for job in batch]
         images = [each for each in decoded if not isinstance(each, Exception)]
         started = time.perf_counter()

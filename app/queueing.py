@@ -23,7 +23,7 @@ import structlog
 from app.engines.base import Engine, EngineReading
 from app.errors import OverloadedError
 from app.images import LineImage, Pixels
-from app.schemas import PredictionAnswer
+from app.schemas import Prediction
 
 GATHER_SECONDS = 0.004
 """Time to collect a batch."""
@@ -57,7 +57,7 @@ class ReadJob:
     height: int
     least_width: int = 1
     queued_at: float = field(default_factory=time.perf_counter)
-    result: Future[PredictionAnswer] = field(default_factory=Future)
+    result: Future[Prediction] = field(default_factory=Future)
 
     @cached_property
     def line_width(self) -> float:
@@ -249,12 +249,12 @@ def to_exception(error: BaseException) -> Exception:
 
 def prediction_of(
     engine: Engine, line: LineImage, reading: EngineReading | Exception, seconds: float
-) -> PredictionAnswer | Exception:
+) -> Prediction | Exception:
     """Return the answer for an image."""
     if isinstance(reading, Exception):
         return reading
     try:
-        return PredictionAnswer(
+        return Prediction(
             text=reading.text,
             score=_bounded(reading.score),
             expected_cer=reading.expected_cer,

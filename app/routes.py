@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from app import openapi
 from app.errors import AbandonedError, BusyError, InvalidRequestError, RefusedError
 from app.metrics import OcrMetrics
-from app.schemas import PredictionAnswer, Predictions
+from app.schemas import Prediction, Predictions
 from app.service import OcrService
 from app.settings import OcrSettings
 from app.uploads import (
@@ -103,7 +103,7 @@ def _prediction_router(
         responses=openapi.predict_responses(),
         openapi_extra=openapi.PREDICT,
     )
-    async def predict(request: Request) -> PredictionAnswer:
+    async def predict(request: Request) -> Prediction:
         with admitted() as hold:
             may_collect = _may_collect(request)
             if media_type(request) == "application/json":

@@ -46,7 +46,7 @@ class UrlRequest(BaseModel):
         return {"annotation": self.annotation or "", "collection": self.collection or ""}
 
 
-class PredictionAnswer(BaseModel):
+class Prediction(BaseModel):
     """The text of one image and its confidence."""
 
     model_config = ConfigDict(frozen=True, json_schema_extra={"example": {**PREDICTION_EXAMPLE}})
@@ -99,4 +99,4 @@ class Failure(BaseModel):
 class Predictions(BaseModel):
     """One prediction or error per image, in order."""
 
-    items: list[PredictionAnswer | Failure]
+    items: list[Prediction | Failure]

@@ -21,7 +21,7 @@ from app.errors import (
 )
 from app.metrics import OcrMetrics
 from app.predictor import Predictor
-from app.schemas import Failure, PredictionAnswer, Predictions, Problem, UrlRequest
+from app.schemas import Failure, Prediction, Predictions, Problem, UrlRequest
 from app.uploads import Hold, check_size
 from services.common.domain.provenance import MAX_COLLECTION_LENGTH, Provenance, to_metadata
 from services.common.domain.redaction import Redactor
@@ -101,7 +101,7 @@ class OcrService:
             raise InvalidRequestError(detail)
         return origin
 
-    async def predict(self, content: bytes, origin: Provenance | None) -> PredictionAnswer:
+    async def predict(self, content: bytes, origin: Provenance | None) -> Prediction:
         """Read an image.
 
         Args:
@@ -118,9 +118,7 @@ class OcrService:
         keep = partial(self._collector.offer, content, origin)
         return await self.predictor.predict(content, when_measured=keep)
 
-    async def predict_url(
-        self, asked: UrlRequest, hold: Hold, *, may_collect: bool
-    ) -> PredictionAnswer:
+    async def predict_url(self, asked: UrlRequest, hold: Hold, *, may_collect: bool) -> Prediction:
         """Download an image under the fetcher's rules, and read it.
 
         Args:
@@ -150,7 +148,7 @@ class OcrService:
         """
         places = asyncio.Semaphore(self.predictor.places)
 
-        async def read(content: bytes) -> PredictionAnswer | Failure:
+        async def read(content: bytes) -> Prediction | Failure:
             async with places:
                 return await self._predict_item(content, origin)
 
@@ -170,7 +168,7 @@ class OcrService:
 
     async def _predict_item(
         self, content: bytes, origin: Provenance | None
-    ) -> PredictionAnswer | Failure:
+    ) -> Prediction | Failure:
         try:
             return await self.predict(content, origin)
         except (RefusedError, BusyError) as error:

@@ -53,7 +53,7 @@ class OcrOverloadedError(OcrUnavailableError):
 
 
 class OcrAnswer(BaseModel):
-    """Answer of the API, the ``PredictionAnswer`` of its schema.
+    """Answer of the API, the ``Prediction`` of its schema.
 
     What the API may leave out or answer with null is ``| None``: an image whose answer is invalid
     is tried again.

@@ -58,9 +58,10 @@ class Submission(_Answer):
 
 
 class _Labelled(_Answer):
-    url: str
-    """Without its secrets; failed.csv has it whole. What came in a file that was sent has none: it
-    is shown as `submitted:` and its name there."""
+    url: str = Field(
+        description="Without its secrets; failed.csv has it whole. What came in a file that was "
+        "sent has none: it is shown as `submitted:` and its name there."
+    )
     name: str | None = None
     """Of the file, or path of the member; missing: it has a URL."""
 

@@ -144,7 +144,7 @@ class Submissions:
         """Read a list without storing it.
 
         Raises:
-            MalformedListError: Its rows can't be read.
+            UnreadableFileError: Its rows can't be read.
         """
 
         def read() -> ListPreview:
@@ -185,7 +185,7 @@ class Submissions:
             EmptyListError: There is no valid row.
             IdempotencyKeyReusedError: The key belongs to another list.
             ListClearedError: It took longer than incomplete lists are kept.
-            MalformedListError: Its rows can't be read.
+            UnreadableFileError: Its rows can't be read.
         """
         submitted = await self._find_submitted(described)
         if submitted is not None and submitted.loaded:

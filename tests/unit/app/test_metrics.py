@@ -10,14 +10,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.errors import ERRORS, INTERNAL_ERROR
 from app.metrics import OcrMetrics
-from app.schemas import PredictionAnswer
+from app.schemas import Prediction
 from services.common.download.errors import DownloadCode
 
 MODEL: dict[str, Any] = {"engine": "fake", "model_version": "1"}
 
 
-def prediction(score: float) -> PredictionAnswer:
-    return PredictionAnswer(text="a", score=score, width=1, height=1, duration_ms=30, **MODEL)
+def prediction(score: float) -> Prediction:
+    return Prediction(text="a", score=score, width=1, height=1, duration_ms=30, **MODEL)
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.8, 0.123])
