@@ -131,8 +131,7 @@ def _translate_file_errors() -> Iterator[None]:
     try:
         yield
     except (UnreadableFileError, UnacceptableAnnotationError) as error:
-        status = status_of(error.__cause__) if error.__cause__ else ExitStatus.REFUSED
-        raise CommandError(str(error), status=status) from error
+        raise CommandError(str(error), status=status_of(error.__cause__ or error)) from error
 
 
 def _complete(counts: dict[str, int]) -> dict[str, int]:

@@ -101,13 +101,13 @@ def image_row(document: ImageDocument, limits: Limits = NO_LIMITS) -> ImageRow:
 
 def image_table(title: str, rows: Sequence[ImageRow], *, with_origin: bool = True) -> Table:
     """Return the table of images, with status and source, or only predictions."""
-    shown = [*COLUMNS.items(), *ORIGIN_COLUMNS.items()] if with_origin else [*COLUMNS.items()]
+    shown = {**COLUMNS, **(ORIGIN_COLUMNS if with_origin else {})}
     lines = [
         [cell(row.image, short=row.short_image) if with_origin else cell(row.short_image)]
-        + [to_cell(row) for _, to_cell in shown]
+        + [to_cell(row) for to_cell in shown.values()]
         for row in rows
     ]
-    columns = ["image", *(heading for heading, _ in shown)]
+    columns = ["image", *shown]
     values = [
         [*(getattr(row, name) for name in CSV_COLUMNS), next(iter(row.sources), None)]
         for row in rows

@@ -22,7 +22,8 @@ from services.common.domain.errors import (
     TransientError,
 )
 from services.common.domain.records import Prediction, first_problem
-from services.common.download.responses import bounded_body, retry_after_seconds
+from services.common.domain.sizes import MEBIBYTE
+from services.common.download.responses import read_limited_body, retry_after_seconds
 from services.common.runtime.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from services.consumer.settings import ConsumerSettings
 
@@ -30,7 +31,7 @@ _REFUSALS = frozenset({413, 415, 422})
 _OF_THE_IMAGE = frozenset({"image_too_large", "unsupported_media_type", "undecodable_image"})
 """Codes of permanently refused images."""
 _LONGEST_DETAIL = 500
-LARGEST_ANSWER = 4 * 2**20
+LARGEST_ANSWER = 4 * MEBIBYTE
 """Bytes of an answer; of a text of 10,000 characters it has some 60 kB."""
 _JITTER = wait_random(0.1, 1)
 OVERLOAD_ATTEMPTS = 5
@@ -122,7 +123,7 @@ class OcrClient:
         form.add_field("file", image, filename="image", content_type="application/octet-stream")
         try:
             async with self._session.post("/predict", data=form) as response:
-                body = await bounded_body(response, LARGEST_ANSWER)
+                body = await read_limited_body(response, LARGEST_ANSWER)
         except aiohttp.ClientConnectorError as error:
             raise OcrUnavailableError(str(error)) from error
         except (aiohttp.ClientError, TimeoutError) as error:

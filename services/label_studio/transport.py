@@ -18,7 +18,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from services.common.download.responses import bounded_body, retry_after_seconds
+from services.common.download.responses import read_limited_body, retry_after_seconds
 from services.label_studio.errors import LabelStudioRefusedError, LabelStudioUnavailableError
 from services.label_studio.schemas import Access
 
@@ -119,7 +119,7 @@ class Transport:
                 method, path, params=params, json=body, headers=headers, allow_redirects=False
             ) as response:
                 self.answered_at = _date_of(response)
-                content = await bounded_body(response, MAX_ANSWER_BYTES)
+                content = await read_limited_body(response, MAX_ANSWER_BYTES)
         except aiohttp.ClientConnectorError as error:
             raise LabelStudioUnavailableError(str(error)) from error
         except (aiohttp.ClientError, TimeoutError) as error:

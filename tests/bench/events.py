@@ -23,7 +23,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
-from pydantic import AmqpDsn, HttpUrl
 from rich.console import Console
 from rich.table import Table
 
@@ -31,14 +30,14 @@ from infra.local import services
 from infra.local.ports import pick_free_ports
 from infra.local.servers import Home
 from infra.local.settings import LocalSettings
-from infra.local.stack import BUCKET, open_servers
+from infra.local.stack import open_servers
 from infra.local.supervisor import Supervisor
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
 from services.common.domain.keys import fetched_key
-from services.common.runtime.settings import AmqpSettings, S3Settings
 from tests.bench.processes import cpu_seconds
+from tests.support.pipeline import Pipeline
 from tests.support.waiting import eventually
 
 log = logging.getLogger(__name__)
@@ -54,9 +53,10 @@ SERVERS = ("minio", "rabbitmq")
 class Bench:
     """Servers with a number of targets."""
 
+    pipeline: Pipeline
+    """Servers alone."""
     store: ObjectStore
     publisher: Publisher
-    supervisor: Supervisor
     images: int
 
     async def live(self) -> list[float]:
@@ -69,17 +69,14 @@ class Bench:
     async def drain(self) -> list[float]:
         """Return the same where RabbitMQ stands still until all are written."""
         known = await self.publisher.depth(OCR_QUEUES.work)
-        self._signal(signal.SIGSTOP)
+        self.pipeline.signal("rabbitmq", signal.SIGSTOP)
         try:
             await self._write("drain")
         finally:
             began, used = time.monotonic(), self._used()
-            self._signal(signal.SIGCONT)
+            self.pipeline.signal("rabbitmq", signal.SIGCONT)
         await self._arrived(known + self.images)
         return self._figures(began, used)
-
-    def _signal(self, number: signal.Signals) -> None:
-        os.killpg(self.supervisor.pid("rabbitmq"), number)
 
     async def _write(self, name: str) -> None:
         slots = asyncio.Semaphore(AT_ONCE)
@@ -101,7 +98,7 @@ class Bench:
         await eventually(are_there, seconds=LONGEST_SECONDS)
 
     def _used(self) -> list[float]:
-        return [cpu_seconds(self.supervisor.pid(name)) for name in SERVERS]
+        return [cpu_seconds(self.pipeline.supervisor.pid(name)) for name in SERVERS]
 
     def _figures(self, began: float, used: Sequence[float]) -> list[float]:
         seconds = time.monotonic() - began
@@ -120,15 +117,13 @@ async def bench(targets: int, images: int) -> AsyncIterator[Bench]:
             open_servers(Path(folder), home.ports, supervisor=supervisor) as addresses,
         ):
             await services.provision(home, addresses)
-            s3 = S3Settings(
-                endpoint_url=HttpUrl(addresses.s3_endpoint_url),
-                access_key_id=addresses.s3_access_key_id,
-                secret_access_key=addresses.s3_secret_access_key,
-                bucket=BUCKET,
-            )
-            amqp = AmqpSettings(url=AmqpDsn(addresses.amqp_url.get_secret_value()))
-            async with open_object_store(s3) as store, open_publisher(amqp) as publisher:
-                yield Bench(store, publisher, supervisor, images)
+            loop = asyncio.get_running_loop()
+            pipeline = Pipeline(home, addresses, supervisor, loop, programs={}, events=[])
+            async with (
+                open_object_store(pipeline.s3) as store,
+                open_publisher(pipeline.amqp) as publisher,
+            ):
+                yield Bench(pipeline, store, publisher, images)
 
 
 async def measure(targets: Sequence[int], images: int, rounds: int) -> Table:

@@ -110,7 +110,7 @@ def clean_date(value: str | None) -> str | None:
     return value if value and _HTTP_DATE.fullmatch(value) else None
 
 
-async def bounded_body(response: aiohttp.ClientResponse, most: int) -> bytes | None:
+async def read_limited_body(response: aiohttp.ClientResponse, most: int) -> bytes | None:
     """Return the body of a response; None if it has more than ``most`` bytes.
 
     Raises:
