@@ -41,7 +41,7 @@ from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
 from tests.bench.ocr import loop_rate, p, rapidocr_reader
 from tests.bench.processes import cpu_of
 from tests.support.images import line_image
-from tests.support.pipeline import Client, Pipeline, open_client, open_pipeline
+from tests.support.pipeline import FOR_TESTS, Client, Pipeline, open_client, open_pipeline
 from tests.support.static_site import host, static_site
 
 IMAGES, RUNS, HOSTS, THREADS = 1000, 3, 8, 2
@@ -71,7 +71,8 @@ def write_lines(folder: Path, count: int, archive: Path | None) -> None:
 def as_deployed(program: Program) -> Program:
     """Return a service that may fetch from the site as often as it can, and else has defaults."""
     env = {**program.env}
-    env.pop("RECONCILER_ANNOTATED_INTERVAL_SECONDS", None)
+    for name in FOR_TESTS.get(program.name, {}):
+        env.pop(name)
     if program.name == "fetcher":
         env |= {"FETCHER_HOST_RATE": "0", "FETCHER_ALLOWED_PRIVATE_NETWORKS": "127.0.0.0/8"}
     return replace(program, env=env)

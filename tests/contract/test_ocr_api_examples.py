@@ -14,7 +14,7 @@ from tests.support.running_ocr_api import Api, ready, running_api
 
 async def test_examples_are_what_the_api_answers() -> None:
     engine = load_engine("rapidocr")
-    async with running_api(lambda: engine, max_wait_seconds=60) as api:
+    async with running_api(lambda: engine) as api:
         await ready(api)
         document = await (await api.session.get("/openapi.json")).json()
         answers = document["paths"]["/predict"]["post"]["responses"]

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 async def test_every_answer_is_as_documented(tmp_path: Path) -> None:
     engine = load_engine("rapidocr")
-    async with running_api(lambda: engine, api_token=SecretStr(TOKEN), max_wait_seconds=60) as api:
+    async with running_api(lambda: engine, api_token=SecretStr(TOKEN)) as api:
         await ready(api)
         process = await asyncio.create_subprocess_exec(
             *(str(Path(sys.executable).with_name("schemathesis")), "--no-color"),

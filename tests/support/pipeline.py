@@ -30,6 +30,11 @@ from tests.support.waiting import eventually
 
 START_TIMEOUT_SECONDS = 240.0
 STOP_TIMEOUT_SECONDS = 120.0
+FOR_TESTS = {
+    "ocr-api": {"OCR_MAX_WAIT_SECONDS": "600"},
+    "reconciler": {"RECONCILER_ANNOTATED_INTERVAL_SECONDS": "5"},
+}
+"""Settings by program: no image is refused where cores are busy, and nothing is waited for long."""
 SITE_ADDRESS = SITE_HOST
 """The one loopback address that the pipeline's fetcher may fetch from."""
 
@@ -105,11 +110,7 @@ class Pipeline:
             settings: By name of the program.
         """
         changed = [
-            replace(
-                self.programs[name],
-                env={**self.programs[name].env, **own},
-                ready_timeout_seconds=START_TIMEOUT_SECONDS,
-            )
+            replace(_with(self.programs[name], own), ready_timeout_seconds=START_TIMEOUT_SECONDS)
             for name, own in settings.items()
         ]
         await asyncio.gather(*(self._replace(program) for program in changed))
@@ -178,13 +179,13 @@ async def open_pipeline(
     ):
         await services.provision(home, addresses)
         programs = {
-            program.name: change(program)
+            program.name: change(_with(program, FOR_TESTS.get(program.name, {})))
             for program in (
                 services.ocr_api(home, has_site=True),
                 services.fetcher(home, addresses, has_site=True),
                 services.consumer(home, addresses),
                 services.review(home, addresses),
-                _hasty(services.reconciler(home, addresses)),
+                services.reconciler(home, addresses),
                 services.segmenter(home, addresses),
             )
         }
@@ -193,9 +194,8 @@ async def open_pipeline(
             yield Pipeline(home, addresses, supervisor, loop, programs, events)
 
 
-def _hasty(reconciler: Program) -> Program:
-    """Let it count annotated images so often that no test waits long for it."""
-    return replace(reconciler, env={**reconciler.env, "RECONCILER_ANNOTATED_INTERVAL_SECONDS": "5"})
+def _with(program: Program, settings: Mapping[str, str]) -> Program:
+    return replace(program, env={**program.env, **settings})
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,9 @@ async def running_api(
         downloads: What requests with a URL may reach.
         open_store: Where the images of requests are written, if at all.
         wanted: Says which model is to be served.
-        settings: Of the API.
+        settings: Of the API; no image is refused for a long wait where they do not say so.
     """
-    limits = OcrSettings(port=0, **settings)
+    limits = OcrSettings(port=0, **{"max_wait_seconds": 600.0} | settings)
     registry = CollectorRegistry()
     metrics = OcrMetrics(registry, low_score_threshold=limits.low_score_threshold)
     stop = asyncio.Event()

@@ -84,7 +84,7 @@ async def test_a_batch_is_answered_in_order_and_its_errors_item_by_item() -> Non
 
 
 async def test_a_batch_has_at_least_one_and_at_most_64_images() -> None:
-    async with picky_api(max_wait_seconds=60) as (api, _):
+    async with picky_api() as (api, _):
         status, body = await send_batch(api, *[line(320)] * 64)
         assert status == 200
         assert [item["text"] for item in body["items"]] == ["320"] * 64

@@ -28,7 +28,7 @@ def engine() -> Engine:
 @pytest.fixture
 async def api(engine: Engine) -> AsyncIterator[Api]:
     """Serve the real engine, with a file limit that tests can exceed quickly."""
-    async with running_api(lambda: engine, max_image_bytes=512 * KIB, max_wait_seconds=60) as api:
+    async with running_api(lambda: engine, max_image_bytes=512 * KIB) as api:
         await ready(api)
         yield api
 
