@@ -33,7 +33,8 @@ from infra.local import supervisor
 from infra.local.ports import pick_free_ports
 from infra.local.supervisor import Program
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
+from services.common.adapters.rabbitmq.dead_letters import peek
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUEUES, PAGE_QUEUES
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
 from tests.bench.lists import memory_mib
@@ -193,7 +194,7 @@ class Soak:
             "lost": f"{len(set(urls) - sources.keys())}",
             "twice": f"{sum(count > 1 for count in sources.values())}",
             "objects without their document": f"{len(stored.items() - documents.items())}",
-            "parked": f"{sum((await parked(self.pipeline)).values())}",
+            "parked": await self._parked(),
             "duplicates suppressed": f"{handled['duplicate'] + handled['stale']}",
         }
 
@@ -206,6 +207,16 @@ class Soak:
                 sample.mib[name] = round(memory_mib(pid, "VmRSS"))
                 sample.cpu[pid] = name, cpu_seconds(pid)
         return sample
+
+    async def _parked(self) -> str:
+        """Return how many messages are parked, and why the first ones of each queue are."""
+        count = sum((await parked(self.pipeline)).values())
+        found = [
+            f"{queues.parked} {each.code}: {each.reason} ({each.subject}, attempt {each.attempts})"
+            for queues in (OCR_QUEUES, FETCH_QUEUES, PAGE_QUEUES)
+            for each in await peek(self.pipeline.amqp, queues, lambda _: True, limit=5)
+        ]
+        return "; ".join([f"{count}", *found])
 
     def _growth(self) -> dict[str, str]:
         """Compare the first fifth with the last one."""
