@@ -43,7 +43,7 @@ from tests.bench.processes import cpu_seconds
 from tests.chaos.faults import READY_WITHIN_SECONDS, wait_ready
 from tests.chaos.invariant import handled_by_consumer, objects, parked
 from tests.chaos.stage import with_windows
-from tests.chaos.windows import CONSUMER, DONE_SUFFIX, FETCHER, Window
+from tests.chaos.windows import CONSUMER, DONE_SUFFIX, FETCHER, Window, arm
 from tests.support.ocr_api import ScriptedOcrApi, scripted_ocr_api
 from tests.support.pipeline import Client, Pipeline, open_client, open_pipeline
 from tests.support.static_site import host, static_site
@@ -146,7 +146,7 @@ class Soak:
         before = len(self.pipeline.events)
         armed = self.folder / (victim.value.title if isinstance(victim, Window) else victim)
         if isinstance(victim, Window):
-            armed.write_text("1")
+            arm(armed)
             name = {FETCHER: "fetcher", CONSUMER: "consumer"}[victim.value.module]
         else:
             name = victim

@@ -21,7 +21,7 @@ from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.domain.annotations import AnnotationOutcome, to_annotation
 from services.provisioner.bucket import set_up_bucket
 from tests.chaos.load import key_of, submit
-from tests.chaos.windows import COMMAND, DONE_SUFFIX, FOLDER_VARIABLE, Window
+from tests.chaos.windows import COMMAND, DONE_SUFFIX, FOLDER_VARIABLE, Window, arm
 from tests.support.notifying import USUAL_ARN
 from tests.support.pipeline import Client, Pipeline
 from tests.support.waiting import eventually
@@ -162,7 +162,7 @@ class Stage:
             await eventually(has_them, seconds=PATIENCE_SECONDS)
 
     def _arm(self, window: Window, at: int = 1) -> None:
-        (self.folder / window.value.title).write_text(str(at))
+        arm(self.folder / window.value.title, at)
 
     async def _await_killed(self, window: Window) -> None:
         proof = self.folder / f"{window.value.title}{DONE_SUFFIX}"

@@ -196,6 +196,13 @@ class Window(Enum):
     )
 
 
+def arm(armed: Path, at: int = 1) -> None:
+    """Have the process killed when it passes for the ``at``-th time; it never sees half a file."""
+    half = armed.with_name(f"{armed.name}.new")
+    half.write_text(str(at))
+    half.replace(armed)
+
+
 def _pass(armed: Path) -> None:
     """Kill this process where a window is armed and its count is over."""
     try:
@@ -203,7 +210,7 @@ def _pass(armed: Path) -> None:
     except FileNotFoundError:
         return
     if left > 0:
-        armed.write_text(str(left))
+        arm(armed, left)
         return
     armed.rename(armed.with_name(f"{armed.name}{DONE_SUFFIX}"))
     os.kill(os.getpid(), signal.SIGKILL)
