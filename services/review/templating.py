@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import ChainableUndefined, Environment, PackageLoader
 from jinja2.ext import InternationalizationExtension
 
-from services.common.domain.annotations import as_typed
+from services.common.domain.annotations import as_typed, in_words
 from services.common.domain.texts import Text
 from services.review.chart import dots
 from services.review.languages import DEFAULT, NAMES, Language, language_of, load_languages
@@ -91,6 +91,7 @@ def _environment(language: Language) -> Environment:
         "share": language.share,
         "time": language.time,
         "translated": language.translate,
+        "in_words": in_words,
         "turning": turning,
         "typed": as_typed,
     }

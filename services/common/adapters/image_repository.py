@@ -254,6 +254,7 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
         annotation: Annotation,
         *,
         is_reviewer: bool,
+        overwrite: Replaces,
         etag: str,
         shown: Sequence[str] | None,
     ) -> AnnotationOutcome:
@@ -261,7 +262,7 @@ class ImageRepository(Repository[ImageDocument, ImageFilter]):
         return await self.change(
             document_id,
             lambda document: document.corrected(
-                annotation, is_reviewer=is_reviewer, etag=etag, shown=shown
+                annotation, is_reviewer=is_reviewer, overwrite=overwrite, etag=etag, shown=shown
             ),
         )
 

@@ -73,6 +73,11 @@ def as_typed(text: str) -> str:
     return _CONTROL_CHARACTERS.sub(" ", text)
 
 
+def in_words(annotation: Annotation | None) -> str:
+    """Return what an annotation says, as a form tells which one its page has shown."""
+    return "" if annotation is None else f"{annotation.quality} {as_typed(annotation.text)}"
+
+
 def normalise(text: str) -> str:
     """Return the form in which texts are stored, compared and exported.
 

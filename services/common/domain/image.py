@@ -198,13 +198,14 @@ class ImageDocument(StoredObject):
         annotation: Annotation,
         *,
         is_reviewer: bool,
+        overwrite: bool | Replaces = True,
         etag: str | None = None,
         shown: Sequence[str] | None = None,
     ) -> Decision[AnnotationOutcome]:
         """Decide about the annotation of a person who was shown what ``shown_to`` returns.
 
         It is a second reading where the image waits for this person's; a reviewer decides where two
-        people differ.
+        people differ. ``overwrite``: whether it replaces another annotation, or which.
         """
         current, double = self.annotation, self.double_reading
         if double is not None and double.waits_for(annotation.by):
@@ -214,7 +215,7 @@ class ImageDocument(StoredObject):
             confirmed = Confirmation(by=annotation.by, at=annotation.at)
             annotation = annotation.having(confirmed=confirmed)
         return self.annotated(
-            annotation, overwrite=True, is_reviewer=is_reviewer, etag=etag, shown=shown
+            annotation, overwrite=overwrite, is_reviewer=is_reviewer, etag=etag, shown=shown
         )
 
     def reverted(self, now: datetime, **values: object) -> Decision[bool]:

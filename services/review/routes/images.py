@@ -10,10 +10,11 @@ from starlette.datastructures import URL
 from services.common.domain.annotations import (
     AnnotationOutcome,
     UnacceptableAnnotationError,
+    in_words,
     to_annotation,
 )
 from services.common.domain.image import ImageDocument
-from services.common.domain.records import Quality
+from services.common.domain.records import Annotation, Quality
 from services.common.domain.texts import Text, text_of_error
 from services.common.runtime.problems import ProblemError
 from services.erasure.forgetting import Forgetting
@@ -29,6 +30,7 @@ from services.review.sessions import Session
 
 PROOF_SECONDS = 10.0
 MESSAGES = {"saved": Text("Saved."), "unchanged": Text("It is unchanged.")}
+TAKEN = Text("Another person annotated that image; theirs is kept.")
 
 ImageId = Annotated[str, Query(min_length=1, max_length=1200)]
 router = APIRouter()
@@ -86,7 +88,7 @@ async def content(state: StateDep, _: CurrentUser, id: ImageId, etag: ETag) -> R
 async def correct(
     state: StateDep, user: CurrentUser, form: VerifiedForm, request: Request
 ) -> Response:
-    """Save an annotation, also over another person's; answer 204 to a script."""
+    """Save an annotation, also over another person's that the page has shown; 204 to a script."""
     image = text_of(form, "id")
     document = await _document(state, image)
     quality = text_of(form, "quality")
@@ -97,12 +99,25 @@ async def correct(
         message = Text("Not saved: %(reason)s.", {"reason": text_of_error(error)})
         return await _page(state, user, document, message, status=422)
     etag, is_reviewer = text_of(form, "etag"), state.queue.is_reviewer(user)
+    seen = text_of(form, "seen")
+
+    def may_replace(current: Annotation) -> bool:
+        return "seen" not in form or current.by == user.name or in_words(current) == seen
+
     outcome = await state.images.correct(
-        image, said, is_reviewer=is_reviewer, etag=etag, shown=shown_in(form)
+        image,
+        said,
+        is_reviewer=is_reviewer,
+        overwrite=may_replace,
+        etag=etag,
+        shown=shown_in(form),
     )
     if outcome is AnnotationOutcome.CONFLICT:
-        detail = "two people have read this image: only reviewers change it (REVIEW_REVIEWERS)"
-        raise ProblemError(403, "no_reviewer", detail)
+        document = await _document(state, image)
+        if document.is_read_twice and not is_reviewer:
+            detail = "two people have read this image: only reviewers change it (REVIEW_REVIEWERS)"
+            raise ProblemError(403, "no_reviewer", detail)
+        return await _page(state, user, document, TAKEN, status=409)
     if outcome is AnnotationOutcome.UNKNOWN:
         raise ProblemError(409, "changed", "the image was removed or replaced")
     if outcome is AnnotationOutcome.WRITTEN:

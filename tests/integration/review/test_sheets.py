@@ -19,7 +19,16 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 from services.review.routes import page_requests, pages
 from tests.support.indexing import open_event_queues
 from tests.support.pages import page_file
-from tests.support.review import NOW, PAGE_KEY, PAGE_TEXTS, Person, Site, add_page, open_review
+from tests.support.review import (
+    NOW,
+    PAGE_KEY,
+    PAGE_TEXTS,
+    Person,
+    Site,
+    add_page,
+    fields_of,
+    open_review,
+)
 from tests.support.waiting import eventually
 
 PATH = "/pages/%3Cb%3E%C3%A9%201.png"
@@ -55,6 +64,34 @@ async def test_page_is_annotated_line_by_line(
         assert (response.status, await response.read()) == (200, page_file())
     async with ada.client.get("/page-content", params={**query, "etag": "other"}) as response:
         assert response.status == 409
+
+
+async def test_line_that_another_person_annotated_meanwhile_is_kept(review: Site) -> None:
+    await add_page(review)
+    line = f"{review.store.bucket}/lines/1.webp"
+    async with review.person("ada") as ada, review.person("bob") as bob:
+        hers, his = [line_of(await person.see(PATH), line) for person in (ada, bob)]
+
+        async def save(person: Person, text: str, form: dict[str, str], status: int) -> None:
+            fields = form | {"text": text, "quality": "ok", "token": person.token}
+            headers = {"HX-Request": "true"}
+            async with person.client.post("/image/annotate", data=fields, headers=headers) as sent:
+                assert sent.status == status
+
+        await save(ada, "ada's text", hers, 204)
+        await save(bob, PAGE_TEXTS[1], his, 409)
+        assert (await review.document(line))["annotation"]["text"] == "ada's text"
+        await save(bob, "ada's text", his, 204)
+        await save(ada, "ada's second text", hers, 204)
+        await save(bob, "bob's text", line_of(await bob.see(PATH), line), 204)
+    assert (await review.document(line))["annotation"]["by"] == "bob"
+
+
+def line_of(html: str, line: str) -> dict[str, str]:
+    """Return the inputs of a line's form."""
+    return fields_of(html.partition(f'name="id" value="{line}"')[2].partition("</form>")[0]) | {
+        "id": line
+    }
 
 
 async def test_line_is_shown_within_its_page(review: Site, ada: Person) -> None:
