@@ -9,7 +9,14 @@ from typing import Any
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, PRESENT, ImageFilter, Limits
-from services.common.domain.labels import Exclusion, Label, Origin, is_undecided, label_of
+from services.common.domain.labels import (
+    Exclusion,
+    Label,
+    Origin,
+    is_undecided,
+    label_of,
+    without_overruled,
+)
 from services.common.domain.page import PageOfLine
 from services.common.domain.records import Quality, Source
 from services.datasets.splits import hosts_of
@@ -51,8 +58,8 @@ def decide(
 ) -> tuple[ImageDocument, Label] | Exclusion:
     """Return the label of an image and its document, or the reason for none.
 
-    Precedence: a person's text for any copy, a person's judgement that it is not a text, a
-    prediction; then the first key. None while two people differ about any copy.
+    Precedence: a person's text for any copy, a person's judgement that it is not a text, a list's
+    text, a prediction; then the first key. None while two people differ about any copy.
     """
     if is_undecided(copies):
         return Exclusion.ANNOTATORS_DIFFER
@@ -63,6 +70,7 @@ def decide(
         only_corrected=only_corrected,
         only_agreed=only_agreed,
     )
+    copies = without_overruled(copies)
     labels = [(each, label(each)) for each in copies]
     labelled = [(each, label) for each, label in labels if isinstance(label, Label)]
     written = [pair for pair in labelled if pair[1].origin is Origin.ANNOTATION]

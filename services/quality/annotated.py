@@ -14,7 +14,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import by_sha256, paginate
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import ImageFilter
-from services.common.domain.labels import Label, is_undecided, label_of
+from services.common.domain.labels import Label, is_undecided, label_of, without_overruled
 from services.common.domain.records import UNKNOWN_HOW
 
 FIELDS = dict.fromkeys(("sha256", "status", "annotation", "prediction", "double_reading.state"), 1)
@@ -26,14 +26,14 @@ class AnnotatedImage(NamedTuple):
 
     copies: Sequence[ImageDocument]
     document: ImageDocument
-    """The first one annotated by a person, as in an export; otherwise the first one."""
+    """The one whose annotation an export takes; otherwise the first one."""
     reference: str | None
     """Reference text, normalised and never empty; None if it is not annotated."""
 
     @classmethod
     def of(cls, copies: Sequence[ImageDocument], *, only_corrected: bool = False) -> Self:
         """Return the image of one or more documents."""
-        for each in () if is_undecided(copies) else copies:
+        for each in () if is_undecided(copies) else without_overruled(copies):
             if (reference := reference_text(each, only_corrected=only_corrected)) is not None:
                 return cls(copies, each, reference)
         return cls(copies, copies[0], None)

@@ -3,7 +3,7 @@
 See docs/decisions/0017-labels-and-their-agreement.md.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -95,6 +95,15 @@ def is_undecided(copies: Iterable[ImageDocument]) -> bool:
     """Whether two people differ about these bytes, and no reviewer has decided for any copy."""
     states = {each.double_reading.state for each in copies if each.double_reading}
     return DoubleState.DIFFERENT in states and DoubleState.DECIDED not in states
+
+
+def without_overruled(copies: Sequence[ImageDocument]) -> Sequence[ImageDocument]:
+    """Return documents of equal bytes, without texts of lists if a person has judged any of them.
+
+    In one document a person's annotation replaces that of a list.
+    """
+    others = [each for each in copies if not (each.annotation and each.annotation.is_given)]
+    return others if any(each.annotation for each in others) else copies
 
 
 def agreement(document: ImageDocument) -> float:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from services.common.domain.accuracy import similarity
 from services.common.domain.image import ImageDocument
 from services.common.domain.labels import Exclusion, Label, Origin, agreement, label_of
+from services.datasets.copies import decide
 from services.datasets.splits import parse_split
+from services.quality.annotated import AnnotatedImage
 from tests import factories
 from tests.support.datasets import annotation, prediction
 
@@ -119,3 +121,28 @@ def test_every_image_has_a_place(shares: list[int]) -> None:
 def test_split_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a split|train on"):
         parse_split(text)
+
+
+GIVEN = annotation("by a list") | {"by": "batch:b1"}
+TYPED, REFUSED = annotation("by a person"), annotation("", "unreadable")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "text", "reason"),
+    [
+        ((GIVEN, TYPED), "by a person", None),
+        ((TYPED, GIVEN), "by a person", None),
+        ((GIVEN, REFUSED), None, Exclusion.UNREADABLE),
+        ((GIVEN, None), "by a list", None),
+        ((GIVEN, REFUSED, TYPED), "by a person", None),
+    ],
+)
+def test_person_overrules_the_list_of_another_copy(
+    annotations: tuple[dict[str, Any] | None, ...], text: str | None, reason: Exclusion | None
+) -> None:
+    copies = [document(annotation=each) for each in annotations]
+
+    decided = decide(copies, only_annotated=False, min_agreement=0)
+
+    assert decided is reason or (isinstance(decided, tuple) and decided[1].text == text)
+    assert AnnotatedImage.of(copies).reference == text
