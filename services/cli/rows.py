@@ -7,10 +7,10 @@ from pydantic import BaseModel
 
 from services.cli.output import Cell, Table, cell
 from services.common.domain.accuracy import hypothesis_of
-from services.common.domain.annotations import collapse
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, Limits
 from services.common.domain.records import UPLOADED, Source
+from services.quality.annotated import reference_text
 
 _HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{52}")
 
@@ -33,7 +33,7 @@ class ImageRow(BaseModel):
     score: float | None
     annotation: str | None
     cer: float | None
-    """Character error rate; None without both texts."""
+    """Character error rate; None without a prediction and a text that counts as right."""
     name: str | None
     """Of the file, or path of the member; None for a URL."""
     collection: str | None
@@ -62,24 +62,14 @@ class ImageRow(BaseModel):
         return origin.rstrip("/").rpartition("/")[2] or origin
 
 
-def character_error_rate(annotation: str, prediction: str) -> float:
-    """Return edits over the annotation's length; for an empty one, 1 if there is any text.
-
-    Both are compared in normal form, as everywhere else.
-    """
-    if not annotation:
-        return float(bool(collapse(prediction)))
-    return hypothesis_of(prediction, reference=annotation).errors / len(annotation)
-
-
 def image_row(document: ImageDocument, limits: Limits = NO_LIMITS) -> ImageRow:
     """Return what a person is shown of a document, first of all the source that was asked for."""
     sources = limits.first(document.sources)
     first = next((each for each in sources if each.name or each.collection), Source())
     prediction, annotation, error = document.prediction, document.annotation, document.error
-    cer = None
-    if prediction is not None and annotation is not None:
-        cer = character_error_rate(annotation.text, prediction.text)
+    reference, cer = reference_text(document), None
+    if prediction is not None and reference is not None:
+        cer = hypothesis_of(prediction.text, reference=reference).errors / len(reference)
     return ImageRow(
         image=document.id,
         status=str(document.status),

@@ -21,7 +21,7 @@ from services.cli.errors import (
 )
 from services.cli.forget import targets_table
 from services.cli.output import Output, Table, cell, counted, plain, to_csv, to_json
-from services.cli.rows import character_error_rate, image_row, image_table
+from services.cli.rows import image_row, image_table
 from services.cli.settings import CliSettings
 from services.common.adapters.repository import InvalidDocumentError
 from services.common.domain.errors import DatabaseUnavailableError
@@ -179,19 +179,27 @@ def test_counts_leave_out_zeros() -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotation", "prediction", "rate"),
+    ("said", "read", "rate"),
     [
         ("abcd", "abcd", 0.0),
         ("abcd", "abxd", 0.25),
         ("abcd", "", 1.0),
-        ("", "", 0.0),
-        ("", "x", 1.0),
-        ("", " ", 0.0),
         ("an \u00e9t\u00e9", "an  e\u0301te\u0301 ", 0.0),
+        ("an  \u00e9t\u00e9 ", "an \u00e9t\u00e9", 0.0),  # of a version without normal form
+        ("a\x07b", "ab", None),
     ],
 )
-def test_character_error_rate(annotation: str, prediction: str, rate: float) -> None:
-    assert character_error_rate(annotation, prediction) == pytest.approx(rate)
+def test_error_rate_of_a_row(said: str, read: str, rate: float | None) -> None:
+    note, prediction = factories.annotation(said), factories.prediction(read)
+    row = image_row(factories.document(annotation=note, prediction=prediction))
+    assert row.cer == (rate if rate is None else pytest.approx(rate))
+
+
+@pytest.mark.parametrize("quality", ["unreadable", "not_a_line", "cut_wrong"])
+def test_row_of_a_refused_image_has_no_error_rate(quality: str) -> None:
+    note = factories.annotation("", quality=quality)
+    row = image_row(factories.document(annotation=note, prediction=factories.prediction("x")))
+    assert row.cer is None
 
 
 def test_row_of_a_read_image_has_all_of_it() -> None:
