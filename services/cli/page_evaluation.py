@@ -24,7 +24,7 @@ from services.common.domain.records import Quality
 from services.common.domain.texts import number_of
 from services.quality.line_finding import Finding, KnownLine, compare_lines, read_both
 from services.segmenter.detection import Detector, load_detector
-from services.segmenter.pictures import NoLinesError, find_lines
+from services.segmenter.pictures import find_lines
 from services.segmenter.settings import SegmenterSettings
 
 SHOWN = 20
@@ -103,10 +103,9 @@ class Evaluator:
 
     def _compare(self, content: bytes, known: Sequence[KnownLine], detector: Detector) -> Finding:
         limits, max_lines = self._settings.decoding, self._settings.max_lines
-        try:
-            picture = find_lines(content, detector, limits=limits, max_lines=max_lines)
-        except NoLinesError:
-            return Finding(pages=1, known=len(known))
+        picture = find_lines(
+            content, detector, limits=limits, max_lines=max_lines, may_be_blank=True
+        )
         quads = [each.quad for each in picture.found]
         finding = compare_lines(known, quads)
         if self._engine is not None:
