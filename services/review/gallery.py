@@ -146,12 +146,13 @@ def where(filters: Filters) -> ImageFilter:
     status = filters.status or ("predicted" if filters.needs_text else "")
     is_by_change = filters.order is Order.NEWEST
     has_range = is_by_change and not (filters.low is None and filters.high is None)
+    is_any = filters.annotated in {"", "yes"}
     said = {"yes": True, "no": False, "": None, **{each.value: each for each in Quality}}
     return ImageFilter(
         filters,
         status=(status,) if status else (),
         scores=_range(filters) if has_range else None,
-        annotated=Quality.OK if filters.needs_text else said[filters.annotated],
+        annotated=Quality.OK if filters.needs_text and is_any else said[filters.annotated],
         double=_double(filters),
         reader=filters.reader or None,
         read_by=filters.model.partition(" ")[2] or None,

@@ -15,10 +15,11 @@ from services.common.domain.accuracy import character_errors, confusions
 from services.common.domain.annotations import collapse
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import Limits
+from services.common.domain.records import Quality
 from services.quality.annotated import AnnotatedImage
 from services.review.chart import dots
 from services.review.figures import Figures
-from services.review.gallery import Filters
+from services.review.gallery import Filters, where
 from services.review.quality import QualityCounter, choices
 from tests.support.review import NOW, known
 from tests.support.waiting import eventually
@@ -139,3 +140,14 @@ def test_week_is_compared_with_the_one_before() -> None:
 def test_gallery_finds_the_images_of_a_figure(filters: dict[str, str], *, is_shown: bool) -> None:
     document = image("été", "ete").document
     assert Filters.model_validate(filters).match_reading(document) is is_shown
+
+
+@pytest.mark.parametrize(
+    ("annotated", "wanted"),
+    [("", Quality.OK), ("yes", Quality.OK), ("no", False), ("unreadable", Quality.UNREADABLE)],
+)
+def test_filter_of_errors_does_not_replace_that_of_annotations(
+    annotated: str, wanted: object
+) -> None:
+    filters = Filters.model_validate({"errors": "some", "annotated": annotated})
+    assert where(filters).annotated == wanted
