@@ -311,6 +311,17 @@ async def test_message_stays_until_it_is_closed(office: Office) -> None:
         await expect(said).to_contain_text("Skipped")
 
 
+async def test_text_that_is_not_saved_comes_back_after_undo(office: Office) -> None:
+    await office.review.add(*(line(number) for number in range(3)), with_objects=True)
+    async with office.desk("ada") as page:
+        await press(page, "Enter")
+        await page.keyboard.type(", typed")
+        await press(page, "Alt+z")
+        await expect(page.locator("#text:focus")).to_have_value("Line number 0")
+        await press(page, "Enter")
+        await expect(page.locator("#text:focus")).to_have_value("Line number 1, typed")
+
+
 async def test_enter_that_is_held_down_accepts_one_image(office: Office) -> None:
     await office.review.add(*(line(number) for number in range(4)), with_objects=True)
     async with office.desk("ada") as page:

@@ -125,12 +125,14 @@ const isAnswer = (form) => form.matches("#answer");
 document.addEventListener("htmx:configRequest", (event) => {
   const field = input();
   if (!isAnswer(event.target) || !field) return;
-  sent = { draft: draftOf(field), text: event.detail.parameters.action === "save" ? field.value : null };
+  const { action } = event.detail.parameters;
+  // Undo says nothing of the image that is shown: it comes again
+  sent = { draft: action === "undo" ? null : draftOf(field), text: action === "save" ? field.value : null };
 });
 // Before the swap: afterwards the form is no longer there to tell
 document.addEventListener("htmx:beforeOnLoad", (event) => {
   if (!isAnswer(event.target) || sent === null || event.detail.xhr.status >= 400) return;
-  localStorage.removeItem(sent.draft);
+  if (sent.draft !== null) localStorage.removeItem(sent.draft);
   if (sent.text) sessionStorage.setItem("last", sent.text);
   sent = null;
 });
