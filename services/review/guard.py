@@ -11,8 +11,9 @@ UPLOAD_PATH = "/submit"
 WEBHOOK_PATH = "/webhooks/label-studio"
 MAX_EVENT_BYTES = 2**20
 """Largest webhook: annotation, task and project take some kilobytes."""
-MAX_FORM_BYTES = 16 * 1024
-"""Largest body of all other forms; that of the login is unauthenticated."""
+MAX_FORM_BYTES = 256 * 1024
+"""Largest body of all other forms: a text of 10,000 characters takes up to 90 kB, and an answer
+names the readings of all model versions. That of the login is unauthenticated."""
 POLICY = "; ".join(
     (
         *("default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'"),

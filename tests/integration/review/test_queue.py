@@ -11,6 +11,7 @@ import pytest
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection
 from services.common.domain.errors import DatabaseUnavailableError
+from services.common.domain.image import MOST_PREDICTIONS
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.support.review import NOW, Person, Site, fields_of, image_of, known, open_review
 from tests.support.waiting import eventually
@@ -75,6 +76,25 @@ async def test_prediction_with_control_characters_can_be_accepted(site: Site) ->
         task = await ada.see("/queue")
         await ada.do(task, "save")
     assert (await site.document(image_of(task)))["annotation"]["text"] == "a b\u200dc"
+
+
+async def test_image_that_many_models_have_read_can_be_annotated(site: Site) -> None:
+    image = known("0 " + 60 * "\u8aad", 0.1)
+    read = image["prediction"]
+    image["history"] = [
+        {**read, "text": f"{number} {read['text']}", "model_version": f"{number}"}
+        for number in range(2, MOST_PREDICTIONS)
+    ]
+    await site.add(image)
+    async with site.person() as ada:
+        html = await ada.see("/queue")
+        shown = re.findall(r'name="shown" value="([^"]*)"', html)
+        assert len(shown) == MOST_PREDICTIONS - 1
+        form = [("shown", each) for each in shown] + [("action", "save")]
+        form += [(name, each) for name, each in fields_of(html).items() if name != "shown"]
+        async with ada.client.post("/queue/answer", data=form) as response:
+            assert response.status == 200
+    assert (await site.document(image["_id"]))["annotation"]["how"] == "accepted"
 
 
 async def test_prediction_that_is_saved_as_shown_is_only_accepted(site: Site) -> None:
