@@ -20,6 +20,12 @@ class OtherTrainingError(PermanentError):
     code = "other_training"
 
 
+class DamagedCheckpointError(PermanentError):
+    """The checkpoint of an interrupted training can't be read."""
+
+    code = "damaged_checkpoint"
+
+
 class TrainingAtWorkError(PermanentError):
     """Another process trains a model of the same name."""
 
@@ -49,6 +55,7 @@ class CheckpointFile:
 
         Raises:
             OtherTrainingError: It belongs to another training.
+            DamagedCheckpointError: It can't be read.
             TrainingAtWorkError: Another process trains a model of this name.
         """
         import torch  # noqa: PLC0415  docreco loop, which deletes what is left, needs none
@@ -56,14 +63,23 @@ class CheckpointFile:
         self._acquire()
         if not self._path.exists():
             return None
-        held = torch.load(self._path, weights_only=True)
-        if held["identity"] != self._identity:
+        try:
+            held = torch.load(self._path, weights_only=True)
+            identity, state = held["identity"], held["state"]
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # of pickle, of zip files, or torch's own
+            self._release()
+            raise DamagedCheckpointError(
+                f"the checkpoint {self._path} is damaged: delete it, and the training begins again"
+            ) from error
+        if identity != self._identity:
             self._release()
             raise OtherTrainingError(
                 "a training of this name with other data or settings, or by another version, was "
                 f"interrupted: finish it so, choose another name, or delete {self._path}"
             )
-        return held["state"]
+        return state
 
     def save(self, state: Any) -> None:
         """Save the state.
@@ -78,6 +94,8 @@ class CheckpointFile:
         staged = self._staged_path
         with staged.open("wb") as file:  # of a path, torch hides the error of a full disk
             torch.save({"identity": self._identity, "state": state}, file)
+            file.flush()
+            os.fsync(file.fileno())
         staged.rename(self._path)
         self._saved_at = time.monotonic()
 

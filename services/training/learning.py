@@ -282,6 +282,7 @@ def _calibrated(
     if not saved.is_for_default_engine:
         return record, version
     version += "+onnxruntime-f32"
+    readings = [each for each in readings if each.text]  # others have no probability
     if len(readings) < FEWEST_TO_CALIBRATE:
         return record, version
     scores = np.array([each.score for each in readings])

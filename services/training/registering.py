@@ -11,7 +11,8 @@ from app.engines.settings import ModelsSettings
 from services.common.domain.errors import PermanentError
 from services.common.domain.trained_models import EMBEDDED
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Names of files are made of it, of 255 characters at most."""
 
 
 class UnusableNameError(PermanentError):
@@ -32,8 +33,8 @@ def free_place(name: str) -> LocalModel:
         or name.lower().endswith(".json")
     ):
         raise UnusableNameError(
-            f"{name!r} can't be a model's name: use letters, digits, '.', '_' and '-', no .json at "
-            f"the end, and not {EMBEDDED} at the beginning"
+            f"{name!r} can't be a model's name: use up to 100 letters, digits, '.', '_' and '-', "
+            f"no .json at the end, and not {EMBEDDED} at the beginning"
         )
     place = LocalModel(name, ModelsSettings().models / name)
     if place.folder.exists():

@@ -269,7 +269,7 @@ def test_what_is_promoted_can_be_read_by_the_user_of_the_container(models: Path)
 
 
 @pytest.mark.parametrize(
-    "name", [POINTER, "lines.JSON", "../x", ".x", "ppocrv6", "ppocrv6-small-2"]
+    "name", [POINTER, "lines.JSON", "../x", ".x", "ppocrv6", "ppocrv6-small-2", 101 * "x"]
 )
 def test_model_cannot_have_the_name_of_a_file_of_the_folder(name: str) -> None:
     with pytest.raises(UnusableNameError):

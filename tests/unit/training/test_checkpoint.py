@@ -12,7 +12,11 @@ from tests.support.tiny_trocr import need_trocr
 
 need_trocr()
 
-from services.training.checkpoint import CheckpointFile, TrainingAtWorkError  # noqa: E402
+from services.training.checkpoint import (  # noqa: E402
+    CheckpointFile,
+    DamagedCheckpointError,
+    TrainingAtWorkError,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -62,3 +66,18 @@ def test_training_that_was_killed_can_be_resumed(tmp_path: Path) -> None:
     resumed = CheckpointFile(path, "same")
     assert resumed.load() == {"epochs": [1]}
     resumed.delete()
+
+
+@pytest.mark.parametrize("kept", [0, 7, 0.5], ids=["empty", "begun", "half"])
+def test_damaged_checkpoint_says_what_to_do(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / ".training/lines.pt"
+    checkpoint = CheckpointFile(path, "same")
+    checkpoint.save({"epochs": [1]})
+    content = path.read_bytes()
+    path.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
+
+    with pytest.raises(DamagedCheckpointError, match=f"{path} is damaged: delete it"):
+        checkpoint.load()
+    checkpoint.delete()
+    assert checkpoint.load() is None
+    checkpoint.delete()

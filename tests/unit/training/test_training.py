@@ -21,7 +21,9 @@ from typer.testing import CliRunner
 from infra.local.settings import child_environment
 from services.cli.main import app
 from services.common.domain.labels import Origin
+from services.common.domain.trained_models import CALIBRATION_MARK
 from services.datasets.manifest import Format, SplitName, read_records
+from tests.factories import model_record
 from tests.support.exports import write_export
 from tests.support.tiny_trocr import make_tiny_trocr, need_trocr
 
@@ -31,11 +33,15 @@ import torch  # noqa: E402  of the extra
 
 from app.engines.base import EngineReading  # noqa: E402  after what skips
 from app.engines.loading import load_engine  # noqa: E402
+from app.engines.model_record import ModelRecord  # noqa: E402
+from app.engines.models_folder import LocalModel  # noqa: E402
+from app.engines.weights import TRAINED_FILE  # noqa: E402
 from services.training import learning, measuring  # noqa: E402
 from services.training.averaging import Average  # noqa: E402
 from services.training.batches import epoch_batches, pictures  # noqa: E402
 from services.training.checkpoint import CheckpointFile  # noqa: E402
 from services.training.course import Course, Epoch  # noqa: E402
+from services.training.measuring import LineReading  # noqa: E402
 from services.training.learnt import LEARNT, Learnt, learnt_by  # noqa: E402
 from services.training.lines import TrainingLine, _held_out, read_export, read_held_out  # noqa: E402
 from services.training.trainee import open_base  # noqa: E402
@@ -390,6 +396,25 @@ def test_language_is_used_where_it_helps_unseen_lines(
 
     assert learning._use_language(trainee, lines) == is_used
     assert trainee.expected == (sorted(TEXTS["train"]) if is_used else [])
+
+
+def test_line_in_which_nothing_was_read_calibrates_no_score(tmp_path: Path) -> None:
+    (tmp_path / TRAINED_FILE).touch()
+    saved, line = LocalModel("lines", tmp_path), line_of("a", "hand")
+    record = ModelRecord.model_validate(model_record())
+    read = [
+        LineReading(line, "ab"[at % 3 > 0], 0.9 - at / 200, int(at % 3 > 0))
+        for at in range(learning.FEWEST_TO_CALIBRATE)
+    ]
+    nothing = LineReading(line, "", 0.0, 1)
+
+    _, few = learning._calibrated(saved, record, [*read[1:], nothing])
+    calibrated, version = learning._calibrated(saved, record, [*read, nothing])
+
+    assert CALIBRATION_MARK not in few
+    assert CALIBRATION_MARK in version
+    assert calibrated.calibration is not None
+    assert calibrated.calibration.n == len(read)
 
 
 def test_training_that_was_killed_ends_as_if_it_had_not_been(tmp_path: Path, models: Path) -> None:
