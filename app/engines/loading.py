@@ -57,9 +57,9 @@ def known_calibrations(models: Path) -> list[Calibration]:
     """
     records = (read_record(each.folder) for each in models_in(models))
     return [
-        *_read(PACKAGED),
+        *_read(PACKAGED).calibrations,
         *(each.calibration for each in records if each and each.calibration),
-        *_read(models / FILE),
+        *_read(models / FILE).calibrations,
     ]
 
 
@@ -72,7 +72,9 @@ def add_calibrations(models: Path, added: Sequence[Calibration]) -> None:
         OSError: It can't be written.
     """
     with locked(models):
-        changed = _File(calibrations=[*_read(models / FILE), *added][-KEPT:])
+        file = _read(models / FILE)
+        kept = [*file.calibrations, *added][-KEPT:]
+        changed = file.model_copy(update={"calibrations": kept})
         write_shared(models / FILE, changed.model_dump_json(indent=2) + "\n")
 
 
@@ -91,9 +93,9 @@ def with_known_calibration(engine: Engine, models: Path) -> Engine:
     own = LocalModel("", models / version.partition("@")[0])
     record = read_record(own.folder) if own.is_for_default_engine else None
     known = [
-        *_read(PACKAGED),
+        *_read(PACKAGED).calibrations,
         *([record.calibration] if record and record.calibration else []),
-        *_read(models / FILE),
+        *_read(models / FILE).calibrations,
     ]
     valid = next((each for each in reversed(known) if each.model_version == version), None)
     return engine if valid is None else CalibratedEngine(engine, valid, file_hash=valid.hash)
@@ -109,11 +111,11 @@ def calibrations_identity(models: Path) -> str:
         return "too-large"
 
 
-def _read(file: Path) -> list[Calibration]:
+def _read(file: Path) -> _File:
     try:
-        return _File.model_validate_json(read_limited(file, to_do=RESTORE)).calibrations
+        return _File.model_validate_json(read_limited(file, to_do=RESTORE))
     except FileNotFoundError:
-        return []
+        return _File()
     except UnexpectedModelError as error:
         raise CalibrationError(str(error)) from error
     except (OSError, ValidationError) as error:

@@ -247,6 +247,14 @@ def read_promotions(models: Path) -> list[Promotion]:
         raise PromotionError(f"{models / POINTER} can't be read: {error}") from error
 
 
+def _kept(promotions: list[Promotion]) -> list[Promotion]:
+    """Drop what is too much: the first ones, and those that were taken back before others."""
+    surplus = max(0, len(promotions) - KEPT)
+    by_worth = sorted(promotions, key=lambda each: each.rolled_back is None)
+    gone = {id(each) for each in by_worth[:surplus]}
+    return [each for each in promotions if id(each) not in gone]
+
+
 def change_promotions(
     models: Path, change: Callable[[list[Promotion]], list[Promotion]]
 ) -> Promotion | None:
@@ -258,7 +266,7 @@ def change_promotions(
         OSError: It can't be written.
     """
     with locked(models):
-        changed = change(read_promotions(models))[-KEPT:]
+        changed = _kept(change(read_promotions(models)))
         write_shared(
             models / POINTER, Promotions(promotions=changed).model_dump_json(indent=2) + "\n"
         )

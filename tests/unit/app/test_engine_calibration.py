@@ -217,6 +217,11 @@ def test_packaged_calibration_is_served_until_it_is_refreshed(
     assert load_engine("rapidocr").model_version == f"{version}+cal-{fitted.hash}"
     assert wanted_model("rapidocr") != wanted
 
+    known = json.loads((tmp_path / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps(known | {"provenance": "lines of May"}))
+    add_calibrations(tmp_path, [packaged])
+    assert json.loads((tmp_path / FILE).read_text())["provenance"] == "lines of May"
+
     (tmp_path / FILE).write_text("{")
     with pytest.raises(CalibrationError, match="can't be read"):
         load_engine("rapidocr")

@@ -15,11 +15,13 @@ from app.engines.language import LanguageModel, parse_language
 from app.engines.loading import FILE as CALIBRATIONS
 from app.engines.loading import known_calibrations, load_engine, load_fallback, wanted_model
 from app.engines.models_folder import (
+    KEPT,
     MOST_FILES,
     LocalModel,
     PromotionError,
     change_promotions,
     limit_of,
+    read_promotions,
 )
 from app.engines.weights import (
     CHARACTERS_FILE,
@@ -238,6 +240,17 @@ def test_promotions_that_are_too_large_are_not_read(models: Path) -> None:
 
     with pytest.raises(PromotionError, match=rf"{path} is larger than .* limit: restore it"):
         wanted_model("rapidocr")
+
+
+def test_model_in_service_is_known_after_any_number_of_rollbacks(models: Path) -> None:
+    promote(models)
+    act = Act(at=datetime.now(UTC), by="ada", reason="for a test")
+    for _ in range(KEPT):
+        add_promotion(models, Promotion(model="x", content_hash="", promoted=act, rolled_back=act))
+
+    known = read_promotions(models)
+    assert len(known) == KEPT
+    assert [each.model for each in known[:2]] == [*NAMES]
 
 
 def test_calibrations_that_are_too_large_are_not_read(models: Path) -> None:
