@@ -113,7 +113,7 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
         FolderInUseError: ``target`` is not an export (or empty), or is being written.
     """
-    target = target.absolute()
+    target = target.resolve()  # of a link, what it names is replaced
     check_replaceable(target)
     staging = target.with_name(f".{target.name}.partial")
     staging.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,8 @@ def to_record(
     )
     if isinstance(decided, Exclusion):
         return decided
-    page = next((each.page for each in copies if each.page and each.page.width), None)
+    pages = (each.page for each in copies if each.page)
+    page = next((each for each in pages if each.width and each.height and each.place), None)
     if query.format.is_of_pages and page is None:
         return Exclusion.NOT_OF_A_PAGE
     document, label = decided

@@ -160,6 +160,12 @@ class PageOfLine(Record):
     polygon: Points | None = None
     baseline: Points | None = None
 
+    @property
+    def place(self) -> Points:
+        """Its polygon, or else its box; empty if neither is known."""
+        points = self.polygon or ()
+        return points if len(points) > 1 and not len(points) % 2 else self.quad or ()
+
 
 def line_id(points: Sequence[int], width: int, height: int) -> str:
     """Return the id of a line by its place: 16 hex digits, equal for equal findings."""

@@ -58,10 +58,12 @@ class PageFiles:
         """Write the image of a page into each split that has lines of it."""
         self._extensions[page] = extension
         found = self._lines.execute(
-            "SELECT min(line) FROM lines WHERE page = ? AND sha256 = ? GROUP BY split", page
+            "SELECT split, line FROM lines WHERE page = ? AND sha256 = ?"
+            " ORDER BY split, place, line",
+            page,
         )
-        for (line,) in found.fetchall():
-            name = _name(page, ManifestRecord.model_validate_json(line))
+        for _, lines in groupby(found.fetchall(), lambda each: each[0]):
+            name = _name(page, ManifestRecord.model_validate_json(next(lines)[1]))
             self._folder.write(f"{name}.{extension}", content)
 
     def finish(self) -> None:
@@ -85,13 +87,13 @@ class PageFiles:
 
     def _records(self) -> Iterator[tuple[str, str, str, ManifestRecord]]:
         for *page, line in self._lines.execute(
-            "SELECT split, page, sha256, line FROM lines ORDER BY split, page, sha256, place"
+            "SELECT split, page, sha256, line FROM lines ORDER BY split, page, sha256, place, line"
         ):
             yield *page, ManifestRecord.model_validate_json(line)
 
 
 def _name(key: PageKey, record: ManifestRecord) -> str:
-    """Return the path of a page's files without their suffix."""
+    """Return the path of a page's files without their suffix; ``record``: its first line."""
     digits = sha256("".join(key).encode()).hexdigest()[:8]
     return f"{record.split}/{_stem(_image(record.page) if record.page else key.id)}-{digits}"
 
@@ -101,8 +103,7 @@ def _image(page: PageOfLine) -> str:
 
 
 def _to_line(page: PageOfLine, label: str) -> TextLine:
-    polygon = page.polygon or page.quad or ()
-    return TextLine(line_name(page), label, polygon, page.baseline, page.region, page.tags or ())
+    return TextLine(line_name(page), label, page.place, page.baseline, page.region, page.tags or ())
 
 
 def _stem(image: str) -> str:

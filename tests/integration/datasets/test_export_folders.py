@@ -99,6 +99,18 @@ async def test_crash_between_the_two_renames_is_mended(some: Collected, tmp_path
     assert some.store.bucket
 
 
+def test_folder_behind_a_link_is_replaced(tmp_path: Path) -> None:
+    disk, out = tmp_path / "disk/set", tmp_path / "set"
+    disk.mkdir(parents=True)
+    out.symlink_to(disk)
+    with replacing(out) as staging:
+        (staging / "a").touch()
+
+    assert out.is_symlink()
+    assert [each.name for each in disk.iterdir()] == ["a"]
+    assert [each.name for each in disk.parent.iterdir()] == ["set"]
+
+
 @pytest.mark.usefixtures("some")
 async def test_two_exports_into_one_folder_do_not_mix(tmp_path: Path) -> None:
     out = tmp_path / "set"

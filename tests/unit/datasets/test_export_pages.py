@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from services.common.domain.page import Line, PageOfLine
 from services.common.domain.provenance import Provenance, from_metadata
 from services.datasets.export import _open_writer
 from services.datasets.folder import Folder
+from services.datasets.formats.pages import PageFiles
 from services.datasets.grouping import Splitting
 from services.datasets.manifest import ExportQuery, Format, ManifestRecord
 from services.datasets.selection import to_record
@@ -27,6 +29,8 @@ from tests.support.transcripts import page_of
 from tests.unit.common.domain.test_ground_truth import REGIONS
 
 LAYOUTS = [Format.PAGE, Format.ALTO]
+QUAD = (1, 1, 8, 1, 8, 5, 1, 5)
+SIZED: dict[str, Any] = {"width": 9, "height": 9, "quad": QUAD}
 
 
 def record_of(page: PageOfLine, text: str, number: int) -> ManifestRecord:
@@ -133,3 +137,54 @@ def test_only_an_export_of_pages_leaves_other_lines_out(layout: Format) -> None:
     )
 
     assert (record is Exclusion.NOT_OF_A_PAGE) == layout.is_of_pages
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_transcription_names_its_image_whatever_its_lines_call_it(
+    tmp_path: Path, layout: Format
+) -> None:
+    """A page that came twice, under two names, has lines of either."""
+    names = ("second.jpg", "first.jpg")  # the line with the smaller hash is the lower one
+    pages = [
+        PageOfLine(id="pages/a", line=f"{at}", order=1 - at, image=name, **SIZED)
+        for at, name in enumerate(names)
+    ]
+    with Folder(tmp_path) as folder:
+        writer = _open_writer(layout, folder, STORED_AT)
+        for at, page in enumerate(pages):
+            writer.add(record_of(page, "text", at), b"", "webp")
+        assert isinstance(writer, PageFiles)
+        for key in writer.pages():
+            writer.add_image(key, b"image", "png")
+        writer.finish()
+
+    (found,) = tmp_path.rglob("*.xml")
+    image = read_transcript(found.read_bytes()).image
+    assert found.with_suffix(".png").name == image
+    assert found.with_name(str(image)).read_bytes() == b"image"
+
+
+@pytest.mark.parametrize(
+    ("page", "is_placed"),
+    [(SIZED, True), (SIZED | {"quad": None}, False), (SIZED | {"polygon": [1]}, True)],
+    ids=["placed", "without a place", "with a damaged polygon"],
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_line_without_a_place_is_left_out(
+    layout: Format, page: dict[str, Any], *, is_placed: bool
+) -> None:
+    """Metadata of an object may say anything of its page."""
+    document = factories.document(
+        annotation=factories.annotation("a"),
+        sha256="f" * 64,
+        page={"id": "pages/a", "line": "1"} | page,
+    )
+
+    record = to_record(
+        [document], ExportQuery(format=layout, bucket="raw"), Splitting.parse("1/0/0", "group")
+    )
+
+    assert (record is not Exclusion.NOT_OF_A_PAGE) == is_placed
+    if isinstance(record, ManifestRecord):
+        (content,) = written([record], layout).values()
+        assert [line.polygon for line in read_transcript(content).lines] == [QUAD]
