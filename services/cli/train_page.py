@@ -13,7 +13,7 @@ from services.common.domain.image_formats import sniff
 from services.training.course import Course
 from services.training.learning import Learned
 from services.training.lines import VALIDATION
-from services.training.measuring import LineReading, confusions
+from services.training.measuring import LineReading, count_confusions
 
 WORST = 30
 MOST_CONFUSIONS = 40
@@ -62,10 +62,10 @@ def _confusions(
     before: Sequence[LineReading], after: Sequence[LineReading]
 ) -> list[tuple[str, str, int, int]]:
     """Return what is right, what was read for it, and how often before and after."""
-    was, now = confusions(before), confusions(after)
+    was, now = count_confusions(before), count_confusions(after)
     return [
-        (right.replace(" ", SPACE), read.replace(" ", SPACE), was[right, read], count)
-        for (right, read), count in now.most_common(MOST_CONFUSIONS)
+        (each.reference.replace(" ", SPACE), each.hypothesis.replace(" ", SPACE), was[each], count)
+        for each, count in now.most_common(MOST_CONFUSIONS)
     ]
 
 

@@ -5,10 +5,8 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import jiwer
-
 from app.engines.base import Engine
-from services.common.domain.accuracy import accuracy, character_errors
+from services.common.domain.accuracy import Confusion, accuracy, character_errors, confusions
 from services.common.domain.annotations import collapse
 from services.common.domain.pieces import in_pieces
 from services.common.domain.trained_models import Rates
@@ -69,14 +67,10 @@ def measure(readings: Sequence[LineReading]) -> Rates:
     )
 
 
-def confusions(readings: Iterable[LineReading]) -> Counter[tuple[str, str]]:
-    """Count confusions of characters; an empty text for a missing or superfluous one."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for each in readings:
-        compared = jiwer.process_characters(each.line.text, each.text)
-        right, read = compared.references[0], compared.hypotheses[0]
-        for chunk in compared.alignments[0]:
-            if chunk.type != "equal":
-                wrong = "".join(right[chunk.ref_start_idx : chunk.ref_end_idx])
-                counts[wrong, "".join(read[chunk.hyp_start_idx : chunk.hyp_end_idx])] += 1
-    return counts
+def count_confusions(readings: Iterable[LineReading]) -> Counter[Confusion]:
+    """Count confusions of characters, as the quality page does."""
+    return Counter(
+        wrong
+        for each in readings
+        for wrong in confusions(reference=each.line.text, hypothesis=each.text)
+    )

@@ -15,6 +15,8 @@ need_trocr()
 from services.cli.train_page import training_page  # noqa: E402  after what skips
 from services.training.course import Course, Epoch  # noqa: E402
 from services.training.learning import Learned  # noqa: E402
+from services.training.lines import TrainingLine  # noqa: E402
+from services.training.measuring import LineReading, count_confusions  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -56,3 +58,19 @@ def test_report_first_says_what_went_wrong(
     assert first is not None
     assert said in first[2]
     assert ("bad" in first[1]) == (said != "epoch 2 of 2")
+
+
+def test_confusions_are_those_of_the_quality_page() -> None:
+    line = TrainingLine(
+        file=b"",
+        text="\u00e9t\u00e9\u00e0",
+        is_annotated=True,
+        name="",
+        group="",
+        licence=None,
+        width=1,
+    )
+
+    counts = count_confusions([LineReading(line, "eteas", 0.5, 4)])
+
+    assert dict(counts) == {("\u00e9", "e"): 2, ("\u00e0", "a"): 1, ("", "s"): 1}
