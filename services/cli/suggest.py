@@ -38,8 +38,13 @@ async def suggest(
     async with open_images(limits) as images:
         chosen = await find_suggestions(images, ImageFilter(limits), most=limit)
         rows = await _rows(images, chosen, limits)
-    document = {"candidates": chosen.candidates, "images": [row.model_dump() for row in rows]}
-    words = f"{len(rows)} of {number_of(chosen.candidates, 'image')} without annotation."
+    images_of = f"{number_of(chosen.candidates, 'image')} without annotation"
+    words = f"{len(rows)} of {images_of}{', a random sample' if chosen.is_sample else ''}."
+    document = {
+        "candidates": chosen.candidates,
+        "is_sample": chosen.is_sample,
+        "images": [row.model_dump() for row in rows],
+    }
     output.print(document, _table(rows), words)
 
 

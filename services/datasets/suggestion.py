@@ -27,11 +27,19 @@ from services.datasets.grouping import GROUP, Splitting, source_group
 from services.datasets.splits import parse_split
 from services.quality.annotated import AnnotatedImage, predicted
 
-MOST_CANDIDATES = 200_000
+MOST_CANDIDATES = 50_000
 """Images to choose from: the first ones by hash, which is a random sample."""
 UNKNOWN = 0.5
 """Uncertainty of an image in which nothing was read."""
-_FIELDS = {**copies.FIELDS, "disagreement": 1, "placeholder": 1}
+_FIELDS = dict.fromkeys(
+    (
+        *("sha256", "status", "key", "stored_at", "annotation", "double_reading.state"),
+        *("prediction.text", "prediction.score", "disagreement", "placeholder"),
+        *(f"sources.{name}" for name in ("group", "url", "collection", "batch_id")),
+        *("sources.at", "sources.fetched_at", "page.id", "page.group", "page.document"),
+    ),
+    1,
+)
 _GROUPING = Splitting(parse_split("100"), GROUP)
 
 
@@ -67,6 +75,8 @@ class Suggestions:
     found: list[Suggestion]
     candidates: int
     """Images without annotation that they were chosen from."""
+    is_sample: bool = False
+    """Whether these are a random sample, as there are very many."""
 
 
 async def find_suggestions(
@@ -75,16 +85,17 @@ async def find_suggestions(
     """Choose among matching images, each once."""
     candidates: list[Candidate] = []
     labels: Counter[str] = Counter()
+    is_sample = False
     async for page in predicted(images, where, fields=_FIELDS):
         for image in page:
             if image.reference is not None:
                 labels[_source(image)] += 1
             elif candidate := _candidate(image):
                 candidates.append(candidate)
-        if len(candidates) >= MOST_CANDIDATES:
+        if is_sample := len(candidates) >= MOST_CANDIDATES:
             break
     found = await asyncio.to_thread(order, candidates, labels, most=most)
-    return Suggestions(found, len(candidates))
+    return Suggestions(found, len(candidates), is_sample)
 
 
 def order(

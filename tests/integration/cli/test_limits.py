@@ -81,6 +81,15 @@ async def test_pages_of_a_collection_are_read_by_its_index(database: Database) -
 
 
 @pytest.mark.usefixtures("images")
+async def test_suggestions_from_a_sample_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not json.loads((await docreco("suggest", "--json")).stdout)["is_sample"]
+    monkeypatch.setattr("services.datasets.suggestion.MOST_CANDIDATES", 1)
+
+    assert json.loads((await docreco("suggest", "--json")).stdout)["is_sample"]
+    assert "without annotation, a random sample." in (await docreco("suggest")).stdout
+
+
+@pytest.mark.usefixtures("images")
 async def test_commands_are_limited_alike() -> None:
     listed = await docreco(
         "images", "--json", "--where", "metadata.hand=Ada", "--since", "2020-01-01"
