@@ -1,38 +1,27 @@
 """Queue of images to annotate."""
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from time import monotonic
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.keyset import Cursor, by_score, paginate
+from services.common.adapters.keyset import by_score, paginate
 from services.common.domain.annotations import AnnotationOutcome, is_same, to_annotation
 from services.common.domain.image import ImageDocument
 from services.common.domain.records import Annotation, Confirmation, Quality, to_milliseconds
 from services.review.found_page import fill_page
 from services.review.leases import Answer, Leases
 from services.review.metrics import ANNOTATIONS, UNDONE
-from services.review.queue_filter import Mode, QueueFilter, of_second_reader, sort_keys, where
+from services.review.queue_filter import Mode, QueueFilter, of_second_reader, where
+from services.review.queue_search import QueueSearch, SearchCut
 from services.review.refreshed_answer import RefreshedAnswer
 from services.review.search_limits import SearchLock, search_seconds
 from services.review.sessions import Session
-from services.review.suspects import SuspectList, is_within
+from services.review.suspects import SuspectList
 
 MOST_LEFT = 200
 """Limit of the count of images that are left: more take longer to count than a page may take."""
-
-
-@dataclass(frozen=True)
-class SearchCut:
-    """The end of a search that timed out.
-
-    Args:
-        after: Cursor to continue from; None: it begins again.
-    """
-
-    after: Cursor | None
 
 
 @dataclass(frozen=True)
@@ -107,7 +96,7 @@ class Queue:
     ) -> SearchCut | None:
         """Offer images until there are enough; return where the search timed out, if it did."""
         taken = await self.leases.taken(session.id)
-        async for found in self._search(wanted, session, taken):
+        async for found in self.search.find(wanted, session.name, taken):
             if isinstance(found, SearchCut):
                 return found
             if await is_enough(found):
@@ -213,6 +202,11 @@ class Queue:
             last = await self.leases.claim_instead(form, session.id, last, before)
         return None
 
+    @property
+    def search(self) -> QueueSearch:
+        """Search of images."""
+        return QueueSearch(self.images, self.suspects, self.suggestions)
+
     async def left(self, session: Session, wanted: QueueFilter) -> int | None:
         """Count the images that are left for a person, up to ``MOST_LEFT``; None: unknown."""
         if wanted.mode is Mode.SUSPECTS:
@@ -228,12 +222,6 @@ class Queue:
         pages = paginate(self.images, where(wanted), key, limit=most, fields={key.field: 1})
         found = await fill_page(pages, key, size=most, seconds=search_seconds(wait=True))
         return None if found.is_cut else left + len(found.documents)
-
-    def is_searched(self, mode: Mode) -> bool:
-        """Whether the images of this order are known; if not, they will be soon."""
-        if mode is Mode.TEACHING:
-            return self.suggestions.last is not None
-        return mode is not Mode.SUSPECTS or self.suspects.is_ready
 
     async def _take(
         self, image: str, session: Session, wanted: QueueFilter
@@ -263,64 +251,3 @@ class Queue:
             return document.is_undecided
         is_second = double is not None and double.waits_for(session.name)
         return document.annotation is None or is_second
-
-    async def _search(
-        self, wanted: QueueFilter, session: Session, taken: set[str]
-    ) -> AsyncIterator[str | SearchCut]:
-        """Yield images, and finally where the search timed out."""
-        for images in (self._first(wanted, session), self._suggested(wanted)):
-            async for image in images:
-                if image not in taken:
-                    yield image
-        if wanted.mode.shows_annotation or not self.is_searched(wanted.mode):
-            return
-        async for found in self._candidates(wanted, taken):
-            yield found
-
-    async def _first(self, wanted: QueueFilter, session: Session) -> AsyncIterator[str]:
-        """Yield what comes before images without annotation: second readings, or it alone."""
-        if wanted.mode is Mode.SUSPECTS:
-            for image in self.suspects.ids(wanted.limits, wanted.host):
-                yield image
-        elif wanted.mode is not Mode.DISAGREEMENT:
-            seconds = search_seconds(wait=wanted.wait)
-            is_deciding, deadline = wanted.mode is Mode.DECIDE, monotonic() + seconds
-            chosen = where(wanted) if is_deciding else of_second_reader(wanted, session.name)
-            async for document in self.images.find(chosen, fields={"_id": 1}):
-                yield document.id
-                if not is_deciding and monotonic() > deadline:
-                    break
-
-    async def _suggested(self, wanted: QueueFilter) -> AsyncIterator[str]:
-        suggested = await self.suggestions.latest() if wanted.mode is Mode.TEACHING else None
-        for each in [*(suggested or {}).values()]:
-            if is_within(each, wanted.limits, wanted.host):
-                yield each.id
-
-    async def _candidates(
-        self, wanted: QueueFilter, taken: set[str]
-    ) -> AsyncIterator[str | SearchCut]:
-        """Yield images, and finally where the search timed out.
-
-        The first answer of a page never goes on to the next pass early, which would offer a later
-        image.
-        """
-        after, keys = wanted.after, sort_keys(wanted.mode)
-        seconds = search_seconds(wait=wanted.wait)
-        deadline = monotonic() + seconds
-        # A cursor is of the last pass, for which each earlier one leaves as much time
-        for key in keys if after is None else keys[-1:]:
-            if wanted.wait:
-                deadline = monotonic() + seconds / len(keys)
-            fields = {key.field: 1}
-            async for page in paginate(self.images, where(wanted), key, after=after, fields=fields):
-                for document in page.documents:
-                    if document.id not in taken:
-                        yield document.id
-                if page.next and not page.documents and monotonic() > deadline:
-                    is_last = key is keys[-1]
-                    if is_last or not wanted.wait:
-                        can_go_on = is_last and wanted.mode is not Mode.RANDOM
-                        yield SearchCut(page.next if can_go_on else None)
-                        return
-                    break

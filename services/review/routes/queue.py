@@ -193,7 +193,7 @@ def _page(
         reasons=[SENTENCES[each] for each in reasons],
         offered=_offered(image, with_typed=not is_second) if image else [],
         characters=state.settings.characters.split(),
-        is_searched=state.queue.is_searched(form.mode),
+        is_searched=state.queue.search.is_ready(form.mode),
         later=encode(task.cut.after) if task.cut and task.cut.after else "",
         once=secrets.token_hex(ONCE_BYTES),
         keep_milliseconds=int(state.settings.lease_seconds * 1000 * KEEP_AFTER),
