@@ -1,7 +1,7 @@
 """Routes of the queue."""
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, NamedTuple
@@ -17,14 +17,14 @@ from services.common.domain.annotations import (
     as_typed,
     collapse,
 )
-from services.common.domain.image import ImageDocument
-from services.common.domain.records import Annotation, Quality
+from services.common.domain.records import Quality
 from services.common.domain.texts import Text, text_of_error
 from services.common.runtime.problems import ProblemError
 from services.quality.suspects import SENTENCES
 from services.review.access import AppState, CurrentUser, StateDep, VerifiedForm, shown_in, text_of
 from services.review.found_page import decode, encode
 from services.review.gallery import GalleryForm
+from services.review.offered_texts import offered_texts
 from services.review.quality import choices
 from services.review.queue import MOST_LEFT, Task
 from services.review.queue_filter import Mode, QueueFilter, sort_keys
@@ -58,8 +58,6 @@ MESSAGES = {
     AnnotationOutcome.CONFLICT: Text("Another person annotated that image; theirs is kept."),
     AnnotationOutcome.UNKNOWN: Text("That image was removed or replaced."),
 }
-READING_KEYS = "JKLM"
-"""Of the texts that are offered; further ones are only clicked."""
 ONCE_BYTES = 16
 ANSWERED = "answered"
 """Event on which a page renews the progress."""
@@ -156,14 +154,6 @@ class Done(NamedTuple):
     """Preferred next images."""
 
 
-class Offered(NamedTuple):
-    """A text that a key puts into the input."""
-
-    text: str
-    origin: Text
-    key: str
-
-
 def _page(
     name: str,
     state: AppState,
@@ -191,54 +181,12 @@ def _page(
         decides=state.queue.is_reviewer(user)
         and bool(state.queue.second_share or state.quality.agreements.total.images),
         reasons=[SENTENCES[each] for each in reasons],
-        offered=_offered(image, with_typed=not is_second) if image else [],
+        offered=offered_texts(image, with_typed=not is_second) if image else [],
         characters=state.settings.characters.split(),
         is_searched=state.queue.search.is_ready(form.mode),
         later=encode(task.cut.after) if task.cut and task.cut.after else "",
         once=secrets.token_hex(ONCE_BYTES),
         keep_milliseconds=int(state.settings.lease_seconds * 1000 * KEEP_AFTER),
-    )
-
-
-def _offered(document: ImageDocument, *, with_typed: bool) -> list[Offered]:
-    """Return what models have read in an image and people have typed, each text once."""
-    read = [
-        (
-            as_typed(each.text),
-            Text("%(model)s, %(score)s", {"model": each.model, "score": each.score_in_words}),
-        )
-        for each in document.readings
-    ]
-    if document.page and document.page.text_layer:
-        read.append((as_typed(document.page.text_layer), Text("text layer of the PDF")))
-    typed = [(each.text, _origin(each)) for each in _typed(document) if with_typed]
-    origins = [*typed, *read] if document.is_undecided else [*read, *typed]
-    first = dict(reversed(origins))
-    texts = dict.fromkeys(text for text, _ in origins)
-    keys = [*READING_KEYS, *[""] * len(texts)]
-    return [Offered(text, first[text], key) for text, key in zip(texts, keys, strict=False)]
-
-
-def _typed(document: ImageDocument) -> Iterator[Annotation]:
-    """Yield texts of people and lists: first what two people read."""
-    double = document.double_reading
-    readings = double.readings if double else ()
-    for each in (*readings, *reversed(document.annotation_history), document.annotation):
-        if each and each.text and not each.bytes_replaced_at:
-            yield each
-
-
-def _origin(typed: Annotation) -> Text:
-    """Say who has typed a text."""
-    by = {"name": typed.by}
-    if typed.came_with_list:
-        return (
-            Text("given by %(name)s, undone", by)
-            if typed.undone_at
-            else Text("given by %(name)s", by)
-        )
-    return (
-        Text("typed by %(name)s, undone", by) if typed.undone_at else Text("typed by %(name)s", by)
     )
 
 
