@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from services.common.adapters.image_repository import ImageRepository
@@ -87,6 +87,23 @@ class Queue:
                 )
         now, later = [*got.values(), None, None][:2]
         return Task(now, later, cut)
+
+    async def following(
+        self, session: Session, wanted: QueueFilter, image: str
+    ) -> ImageDocument | None:
+        """Lease the image that follows the one in front of a person.
+
+        Other searches do not wait for it, nor it for them: the person has something to do.
+        """
+        got: list[ImageDocument] = []
+
+        async def is_enough(other: str) -> bool:
+            if other != image and (document := await self._take(other, session, wanted)):
+                got.append(document)
+            return bool(got)
+
+        await self._fill(is_enough, session, replace(wanted, wait=True))
+        return got[0] if got else None
 
     async def _fill(
         self,

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse
+from pydantic import Field
 from starlette.datastructures import FormData
 
 from services.common.domain.annotations import (
@@ -80,6 +81,12 @@ class FilterForm(GalleryForm):
         return QueueFilter(self.mode, self, self.host, after, self.wait)
 
 
+class ShownForm(FilterForm):
+    """Filter of the queue, and the image that is shown."""
+
+    id: str = Field(max_length=1200)
+
+
 @router.get("/suspects")
 async def suspects_page(_: CurrentUser) -> Response:
     """Redirect to the queue of suspect labels."""
@@ -94,6 +101,16 @@ async def queue_page(
     _check_role(state, user, form)
     task = await state.queue.task(user, form.wanted)
     return _page("queue", state, user, task=task, form=form)
+
+
+@router.get("/queue/next")
+async def next_image(
+    state: StateDep, user: CurrentUser, form: Annotated[ShownForm, Query()]
+) -> Response:
+    """Show which image follows, as a part of the page whose search was cut."""
+    _check_role(state, user, form)
+    later = await state.queue.following(user, form.wanted, form.id)
+    return state.templates.render("ahead", user, later=later)
 
 
 @router.get("/queue/progress")

@@ -58,6 +58,29 @@ async def test_queue_begins_with_a_source_that_has_no_annotation(site: Site) -> 
     assert [image_of(each) for each in (shown, later)] == [first["_id"], worst["_id"]]
 
 
+async def test_next_image_is_found_while_a_person_reads(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.review.search_limits.FIRST_SECONDS", -1.0)
+    first, second, third = (
+        known(text, 0.5, disagreement=disagreement)
+        for text, disagreement in (("first", 1.0), ("second", 0.3), ("third", 0.1))
+    )
+    await site.add(first, second, third)
+    async with site.person() as ada, site.person("bob") as bob:
+        html = await ada.see("/queue?mode=disagreement")
+        assert (image_of(html), fields_of(html)["next"]) == (first["_id"], "")
+        asked = re.search(r'hx-get="(/queue/next[^"]*)"', html)
+        assert asked is not None
+        ahead = await ada.open(unescape(asked[1]))
+        assert fields_of(ahead)["next"] == second["_id"]
+        assert 'id="ahead" src="/content?' in ahead
+        assert image_of(await bob.see("/queue?wait=true&mode=disagreement")) == third["_id"]
+
+        form = fields_of(html) | fields_of(ahead) | {"action": "save", "text": "x"}
+        assert image_of(await ada.send("/queue/answer", form)) == second["_id"]
+
+
 async def test_annotation_says_what_by_whom_and_when(site: Site) -> None:
     await site.add(known("hel1o  wor1d", 0.1))
     async with site.person("Grace Hopper") as grace:
