@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,26 +20,21 @@ from app.engines.settings import ModelsSettings
 from services.common.domain.trained_models import CALIBRATION_MARK, QualityChange, Training
 from services.datasets.manifest import FILE
 from services.training.checkpoint import CheckpointFile, checkpoint_path
+from services.training.chosen_lines import ChosenLines, choose_lines
 from services.training.course import Course
 from services.training.learnt import Learnt, learnt_by, write_learnt
 from services.training.lines import (
-    TRAIN,
     VALIDATION,
-    Export,
     TrainingLine,
     UnusableExportError,
-    annotated,
     read_export,
     sources_of,
 )
-from services.training.measuring import MOST_LINES, LineReading, measure, read_lines
+from services.training.measuring import LineReading, measure, read_lines
 from services.training.registering import free_place, staged
 from services.training.trainee import Trainee, open_base
 from services.training.training import FineTuning, ProgressDisplay, TrainingPlan, chosen_device
 
-REHEARSED = "rehearsed"
-REHEARSAL_SHARE = 0.5
-"""Limit of rehearsed lines, as a share of new ones."""
 CHECKPOINT_FORMAT = 3
 """Of the state in a checkpoint, which no version of another format resumes."""
 FEWEST_TO_CALIBRATE = 50
@@ -88,23 +84,6 @@ class Learned:
         return words
 
 
-@dataclass(frozen=True)
-class _Lines:
-    """The lines of a training."""
-
-    new: list[TrainingLine]
-    rehearsed: list[TrainingLine]
-    measured: dict[str, Sequence[TrainingLine]]
-    """Annotated lines that are read before and after, by split."""
-    known: int = 0
-    """Further lines of the validation split, which are learnt."""
-
-    @property
-    def all(self) -> list[TrainingLine]:
-        """Lines to learn from."""
-        return [*self.new, *self.rehearsed]
-
-
 def learn(
     folder: Path,
     name: str,
@@ -142,7 +121,7 @@ def learn(
         learning_rate=plan.learning_rate or trainee.usual_learning_rate,
     )
     earlier, history = learnt_by(base, models), _history(base)  # another may have its name later
-    lines = _lines(export, old, trainee, earlier, seed=plan.seed)
+    lines = choose_lines(export, old, trainee, earlier, seed=plan.seed)
     if not lines.new:
         raise UnusableExportError(f"{trainee.version} can write no text of {folder}")
     validation = lines.measured[VALIDATION]
@@ -156,21 +135,9 @@ def learn(
     progress.stage("trying a language model")
     has_language = _use_language(trainee, lines)
     after = _read(trainee.engine(), lines.measured, "the new model", progress)
-    record = ModelRecord(
-        model=name,
-        base=trainee.version,
-        trained_at=datetime.now(UTC),
-        export_sha256=_digest(folder),
-        images={
-            TRAIN: len(lines.new),
-            VALIDATION: len(validation),
-            REHEARSED: len(lines.rehearsed),
-        },
-        licences=sorted({line.licence for line in lines.all if line.licence}),
+    record = _record(
+        *(name, folder, trainee, lines, course),
         settings=asdict(plan) | {"has_language": has_language},
-        epochs=len(course.epochs),
-        best_epoch=course.best_epoch,
-        added_characters="".join(trainee.added),
         metrics={split: _change(before[split], after[split]) for split in after},
         history=history,
     )
@@ -199,36 +166,34 @@ def learn(
     return learned
 
 
-def _lines(
-    export: Export, old: Sequence[Export], trainee: Trainee, base: Learnt, *, seed: int
-) -> _Lines:
-    """Choose the lines to learn from, and those to measure by, of which none is learnt.
-
-    Neither by this training nor by its base. What any of the exports has held out is not rehearsed,
-    nor what is new; a line of several earlier exports counts once.
-    """
-    held = frozenset[str]().union(*(each.held_out for each in (export, *old)))
-    new = [line for line in export.train if trainee.can_write(line.text)]
-    unfit = held.union(line.name for line in new)
-    others = {
-        line.name: line for each in old for line in each.train if trainee.can_write(line.text)
-    }
-    earlier = [line for name, line in others.items() if name not in unfit]
-    most = int(REHEARSAL_SHARE * len(new))
-    order = np.random.default_rng(seed).permutation(len(earlier))[:most]
-    rehearsed = [earlier[number] for number in order]
-    learnt = base.images.union(line.name for line in (*new, *rehearsed))
-    unseen = [line for line in export.validation if line.name not in learnt]
-    validating = {line.name: line for each in old for line in each.validation}
-    measured: dict[str, Sequence[TrainingLine]] = {
-        TRAIN: annotated(new),
-        VALIDATION: unseen[:MOST_LINES],
-        REHEARSED: [line for name, line in validating.items() if name not in learnt],
-    }
-    return _Lines(new, rehearsed, measured, known=len(export.validation) - len(unseen))
+def _record(
+    name: str,
+    folder: Path,
+    trainee: Trainee,
+    lines: ChosenLines,
+    course: Course,
+    *,
+    settings: dict[str, Any],
+    metrics: dict[str, QualityChange],
+    history: list[Training],
+) -> ModelRecord:
+    return ModelRecord(
+        model=name,
+        base=trainee.version,
+        trained_at=datetime.now(UTC),
+        export_sha256=_digest(folder),
+        images=lines.counts,
+        licences=lines.licences,
+        settings=settings,
+        epochs=len(course.epochs),
+        best_epoch=course.best_epoch,
+        added_characters="".join(trainee.added),
+        metrics=metrics,
+        history=history,
+    )
 
 
-def _use_language(trainee: Trainee, lines: _Lines) -> bool:
+def _use_language(trainee: Trainee, lines: ChosenLines) -> bool:
     """Let the engine prefer texts like those learnt, if that reads the validation split better."""
     plain = trainee.engine()
     if not trainee.expect([line.text for line in lines.all]):
@@ -258,7 +223,9 @@ def _digest(folder: Path) -> str:
     return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
 
 
-def _identity(folders: Sequence[Path], lines: _Lines, trainee: Trainee, plan: TrainingPlan) -> str:
+def _identity(
+    folders: Sequence[Path], lines: ChosenLines, trainee: Trainee, plan: TrainingPlan
+) -> str:
     """Return what a checkpoint belongs to: lines that it has learnt must not measure later."""
     digests = [_digest(folder) for folder in folders]
     names = [[line.name for line in each] for each in (lines.all, lines.measured[VALIDATION])]

@@ -36,10 +36,11 @@ from app.engines.loading import load_engine  # noqa: E402
 from app.engines.model_record import ModelRecord  # noqa: E402
 from app.engines.models_folder import LocalModel  # noqa: E402
 from app.engines.weights import TRAINED_FILE  # noqa: E402
-from services.training import learning, measuring  # noqa: E402
+from services.training import chosen_lines, learning, measuring  # noqa: E402
 from services.training.averaging import Average  # noqa: E402
 from services.training.batches import epoch_batches, pictures  # noqa: E402
 from services.training.checkpoint import CheckpointFile  # noqa: E402
+from services.training.chosen_lines import ChosenLines  # noqa: E402
 from services.training.course import Course, Epoch  # noqa: E402
 from services.training.measuring import LineReading  # noqa: E402
 from services.training.learnt import LEARNT, Learnt, learnt_by  # noqa: E402
@@ -305,7 +306,7 @@ def test_history_is_that_of_the_base_as_it_was_loaded(
 def test_only_lines_that_were_read_have_chosen_a_model(
     tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (learning, measuring):
+    for module in (chosen_lines, measuring):
         monkeypatch.setattr(module, "MOST_LINES", 2)
     export = write_export(tmp_path / "set", {"train": ["a", "b"], "validation": [*"cde"]})
     told = answer(export, "--name", "lines", *TINY, "--epochs", 1)
@@ -391,7 +392,7 @@ def test_language_is_used_where_it_helps_unseen_lines(
     tmp_path: Path, *, plain: str, expecting: str, can: bool, is_used: bool
 ) -> None:
     export = read_export(write_export(tmp_path / "set", TEXTS))
-    lines = learning._Lines([*export.train], [], {"validation": export.validation})
+    lines = ChosenLines([*export.train], [], {"validation": export.validation})
     trainee: Any = FakeTrainee(plain, expecting, can=can)
 
     assert learning._use_language(trainee, lines) == is_used
