@@ -13,7 +13,7 @@ from services.common.domain.texts import number_of
 from services.common.domain.trained_models import CALIBRATION_MARK, ComparedRates, PromotionDecision
 from services.datasets.differences import SIGNIFICANT, Pairs, find_rises, rates
 from services.datasets.evaluation import EvaluatedReading
-from services.datasets.quality import compare, quality_of
+from services.datasets.quality import MetricDifference, compare, quality_of
 from services.training.learnt import Learnt
 from services.training.lines import TrainingLine
 from services.training.measuring import MOST_LINES, LineReading, read_lines
@@ -56,14 +56,7 @@ def decide(
             f"{len(lines)} annotated lines are held out ({left_out} more were left out, as a model "
             "was trained on them or chosen by them): annotate more, and export a test split"
         )
-    new, old = (
-        [
-            _sample(reading, export.name)
-            for export in exports
-            for reading in read_lines(engine, export.lines)
-        ]
-        for engine in (candidate, current)
-    )
+    new, old = (_read(engine, exports) for engine in (candidate, current))
     one, other, difference = quality_of(new), quality_of(old), compare(new, old).cer
     sources = [
         [f"{export.name} {group}".strip() for group in line.groups]
@@ -72,13 +65,8 @@ def decide(
     ]
     by_source = _grouped(new, old, sources)
     by_tag = _grouped(new, old, [line.tags for line in lines])
-    problems = []
-    if one.cer.value >= other.cer.value:
-        problems.append("the character error rate is not lower")
-    elif difference.p_value >= SIGNIFICANT:
-        problems.append(f"the difference may be chance (p = {difference.p_value:.3f})")
     rises = find_rises(by_source, by_tag)
-    problems += [str(each) for each in rises if each.is_evident]
+    problems = [*_not_better(difference), *(str(each) for each in rises if each.is_evident)]
     warnings = [
         *(str(each) for each in rises if not each.is_evident),
         *_warnings(lines, learnt),
@@ -109,6 +97,23 @@ def decide(
         left_out=left_out,
         warnings=warnings,
     )
+
+
+def _read(engine: Engine, exports: Sequence[HeldOut]) -> list[EvaluatedReading]:
+    return [
+        _sample(reading, export.name)
+        for export in exports
+        for reading in read_lines(engine, export.lines)
+    ]
+
+
+def _not_better(difference: MetricDifference) -> list[str]:
+    """Return why a difference of the character error rates is no gain."""
+    if difference.estimate.value >= 0:
+        return ["the character error rate is not lower"]
+    if difference.p_value >= SIGNIFICANT:
+        return [f"the difference may be chance (p = {difference.p_value:.3f})"]
+    return []
 
 
 def _unlearnt(exports: Sequence[HeldOut], learnt: Learnt) -> tuple[list[HeldOut], int]:
