@@ -89,7 +89,7 @@ def _load_training() -> "tuple[Callable[..., Learned], Callable[..., Any], Calla
     try:
         from services.cli.train_page import training_page  # noqa: PLC0415
         from services.training.learning import learn  # noqa: PLC0415
-        from services.training.training import TrainingPlan  # noqa: PLC0415
+        from services.training.plan import TrainingPlan  # noqa: PLC0415
     except ImportError as error:
         raise CommandError(
             f"{error.name} is not installed", status=ExitStatus.UNAVAILABLE, hint=f"Run {EXTRA}."

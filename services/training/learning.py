@@ -31,9 +31,10 @@ from services.training.lines import (
     sources_of,
 )
 from services.training.measuring import LineReading, measure, read_lines
+from services.training.plan import TrainingPlan, chosen_device
 from services.training.registering import free_place, staged
 from services.training.trainee import Trainee, open_base
-from services.training.training import FineTuning, ProgressDisplay, TrainingPlan, chosen_device
+from services.training.training import FineTuning, ProgressDisplay
 
 CHECKPOINT_FORMAT = 3
 """Of the state in a checkpoint, which no version of another format resumes."""

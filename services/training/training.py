@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import torch
@@ -20,17 +20,13 @@ from services.training.checkpoint import CheckpointFile
 from services.training.course import Course, Epoch
 from services.training.lines import TrainingLine
 from services.training.measuring import measure, read_lines
+from services.training.plan import TrainingPlan, rate
 from services.training.trainee import Trainee
 
 LARGEST_GRADIENT = 1.0
 TINY = 1_000_000
 """Parameters; smaller models are trained on one thread, as threads would mostly wait for each
 other."""
-WARM_UP = 0.1
-"""Share of warm-up steps."""
-FEWEST_WARM_UP = 15
-"""Steps, at most half of all. Adam's first ones are as long as the rate, whatever the gradient: at
-the peak rate they make layers without normalisation explode."""
 RELEASE_STEPS = 2
 """Steps after which freed memory is returned: each of other widths takes more of it."""
 SHOWN_STEPS = 50
@@ -54,38 +50,6 @@ class DivergedError(PermanentError):
     """A training has no weights that are worth keeping."""
 
     code = "diverged"
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """Parameters of a training."""
-
-    epochs: int
-    batch: int
-    """Lines per step (batch size)."""
-    learning_rate: float
-    """Peak; after a warm-up it decays to 0."""
-    patience: int
-    """Early stopping: epochs without improvement on the validation split."""
-    seed: int
-    device: str
-    is_augmented: bool
-    averaging: float = 0.998
-    """Decay of the moving average of the weights, which is what is measured and kept."""
-
-
-def chosen_device(name: str) -> str:
-    """Return ``cpu`` or ``cuda``; ``auto`` is the available one.
-
-    Raises:
-        ValueError: The device does not exist.
-    """
-    has_cuda = torch.cuda.is_available()
-    if name == "auto":
-        return "cuda" if has_cuda else "cpu"
-    if name == "cpu" or (name == "cuda" and has_cuda):
-        return name
-    raise ValueError(f"no device {name}")
 
 
 class FineTuning:
@@ -280,19 +244,6 @@ def _release_memory() -> None:
     """Return freed memory to the system: glibc keeps it in pieces between oneDNN's buffers."""
     if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
-
-
-def rate(part: float, steps: int) -> float:
-    """Return the factor of the peak learning rate: linear warm-up, cosine decay.
-
-    Args:
-        part: Share of the training that is done.
-        steps: Of the whole training.
-    """
-    warm_up = max(WARM_UP, min(0.5, FEWEST_WARM_UP / steps))
-    if part < warm_up:
-        return part / warm_up
-    return 0.5 + 0.5 * math.cos(math.pi * (part - warm_up) / (1 - warm_up))
 
 
 def _mixed_precision(device: str) -> Callable[[], AbstractContextManager[Any]]:

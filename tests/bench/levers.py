@@ -20,7 +20,7 @@ from rich.table import Table
 from services.training.ctc_model import NORMALISATIONS, CtcModel, open_ctc
 from services.training.lines import TRAIN, VALIDATION, TrainingLine
 from services.training.measuring import MOST_LINES, measure, read_lines
-from services.training.training import TrainingPlan
+from services.training.plan import TrainingPlan
 from tests.bench.suggest import fine_tune, lines_of, usual_plan
 
 Groups = list[dict[str, Any]]

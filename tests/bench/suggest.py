@@ -31,8 +31,9 @@ from services.datasets.suggestion import Candidate, order
 from services.training.checkpoint import CheckpointFile
 from services.training.lines import TRAIN, VALIDATION, TrainingLine
 from services.training.measuring import MOST_LINES, LineReading, measure, read_lines
+from services.training.plan import TrainingPlan, chosen_device
 from services.training.trainee import Trainee, open_base
-from services.training.training import FineTuning, TrainingPlan, chosen_device
+from services.training.training import FineTuning
 
 POOL = 0.8
 LARGEST = 25_000_000

@@ -42,11 +42,12 @@ from services.training.batches import epoch_batches, pictures  # noqa: E402
 from services.training.checkpoint import CheckpointFile  # noqa: E402
 from services.training.chosen_lines import ChosenLines  # noqa: E402
 from services.training.course import Course, Epoch  # noqa: E402
-from services.training.measuring import LineReading  # noqa: E402
 from services.training.learnt import LEARNT, Learnt, learnt_by  # noqa: E402
 from services.training.lines import TrainingLine, _held_out, read_export, read_held_out  # noqa: E402
+from services.training.measuring import LineReading  # noqa: E402
+from services.training.plan import TrainingPlan, rate  # noqa: E402
 from services.training.trainee import open_base  # noqa: E402
-from services.training.training import FineTuning, TrainingPlan, rate  # noqa: E402
+from services.training.training import FineTuning  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
