@@ -18,6 +18,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
     PAGE_QUEUES,
     Queues,
 )
+from services.common.domain.image import ImageDocument
 from services.common.runtime.health import running
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.server import http_server, serve_until, stop_on_signals
@@ -80,23 +81,13 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         quality = QualityCounter(
             ImageRepository(database.images), refresh_seconds=settings.quality_refresh_seconds
         )
-        suspects = SuspectList(
-            ImageRepository(database.images), refresh_seconds=settings.quality_refresh_seconds
-        )
-        queue = Queue(
-            ImageRepository(database.images),
-            Leases(database.review_leases, seconds=settings.lease_seconds),
-            suspects,
-            suggestions,
-            second_share=settings.second_share,
-            reviewers=settings.reviewer_names,
-        )
+        queue = _queue(settings, database, suggestions)
         state = _app_state(
             config, store, database, fetcher, quality=quality, queue=queue, overview=overview
         )
         alive = {
             "quality": running(tasks.create_task(quality.run(stop))),
-            "suspects": running(tasks.create_task(suspects.run(stop))),
+            "suspects": running(tasks.create_task(queue.suspects.run(stop))),
             "models": running(tasks.create_task(watch_loop(settings.models, stop))),
         }
         webhooks = None
@@ -111,6 +102,22 @@ async def run(config: Configuration, stop: asyncio.Event) -> None:
         )
         server = http_server(app, host=settings.host, port=settings.port)
         tasks.create_task(serve_until(stop, server))
+
+
+def _queue(
+    settings: ReviewSettings,
+    database: Database,
+    suggestions: RefreshedAnswer[dict[str, ImageDocument]],
+) -> Queue:
+    images = ImageRepository(database.images)
+    return Queue(
+        images,
+        Leases(database.review_leases, seconds=settings.lease_seconds),
+        SuspectList(images, refresh_seconds=settings.quality_refresh_seconds),
+        suggestions,
+        second_share=settings.second_share,
+        reviewers=settings.reviewer_names,
+    )
 
 
 def _app_state(
