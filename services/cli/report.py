@@ -88,11 +88,13 @@ async def collect(images: ImageRepository, figures: Figures, limits: Limits = NO
     """Count what was predicted in a period, each image once, whichever copies of it there are."""
     # Predictions of the period were indexed in it or later, and that field has an index
     where, order = ImageFilter(limits, changed_since=figures.since), [("indexed_at", 1)]
-    # Of copies, annotated ones count first
+    # Of copies, those that a person annotated count first, then those of lists
     written = replace(where, annotated=True)
-    async for document in images.find(written, sort=order, fields=FIELDS):
-        if reference_text(document) is not None:
-            figures.add(document)
+    for has_given in (False, True):
+        async for document in images.find(written, sort=order, fields=FIELDS):
+            is_given = document.annotation is not None and document.annotation.is_given
+            if reference_text(document) is not None and is_given <= has_given:
+                figures.add(document)
     async for document in images.find(where, sort=order, fields=FIELDS):
         figures.add(document)
 

@@ -55,6 +55,8 @@ async def test_period_is_read_from_the_database_and_written_as_a_page(
     await store(mongo_settings, days_ago=2, score=0.5, text="unread", annotation=None)
     same = {"sha256": "ab" * 32}
     await store(mongo_settings, days_ago=4, score=0.5, text="unwritten", annotation=None, **same)
+    listed = {"text": "Listed", "quality": "ok", "by": "batch:1", "at": datetime.now(tz=UTC)}
+    await store(mongo_settings, days_ago=5, score=0.5, text="given", annotation=listed, **same)
     await store(mongo_settings, days_ago=2, score=0.5, text="Wikipedia!", **same)
     await store(mongo_settings, days_ago=1, score=0.9, text="later copy", **same)
     page = tmp_path / "report.html"
