@@ -29,6 +29,12 @@ from tests.support.web import WebSite, open_site
 
 LINES = 15
 ANNOTATED = 12
+COMPOSE = """
+(field) => field.dispatchEvent(
+  new KeyboardEvent("keydown", {key: "Enter", isComposing: true, bubbles: true, cancelable: true})
+)
+"""
+"""The Enter that ends the composition of an input method; false: it has no effect."""
 WATCH_SWAPS = """
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id !== "task") return;
@@ -309,6 +315,14 @@ async def test_message_stays_until_it_is_closed(office: Office) -> None:
         await expect(page.locator("#text")).to_be_focused()
         await press(page, "Alt+KeyS")
         await expect(said).to_contain_text("Skipped")
+
+
+async def test_enter_of_an_input_method_saves_nothing(office: Office) -> None:
+    await add_page(office.review)
+    async with office.desk("ada") as page:
+        assert not await page.locator("#text").evaluate(COMPOSE)
+        await page.goto(f"/pages/{quote(PAGE_KEY)}")
+        assert not await page.locator("#text-1").evaluate(COMPOSE)
 
 
 async def test_text_that_is_not_saved_comes_back_after_undo(office: Office) -> None:

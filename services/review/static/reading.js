@@ -11,6 +11,11 @@ const input = () => document.getElementById("text");
 const nameOf = (event) => (/^[a-z]$/i.test(event.key) ? `Key${event.key.toUpperCase()}` : event.code);
 
 document.addEventListener("keydown", (event) => {
+  // An input method's keys are its own; Safari sends the Enter that ends a composition as 229
+  if (event.isComposing || event.keyCode === 229) {
+    if (event.key === "Enter" && event.target.closest("#answer")) event.preventDefault();
+    return;
+  }
   // A repeated Enter would accept images that are not shown yet
   if (event.key === "Enter" && event.repeat && event.target.closest("#answer")) event.preventDefault();
   if (!event.altKey || event.ctrlKey || event.metaKey) return;

@@ -3,7 +3,10 @@
 document.addEventListener("keydown", (event) => {
   const form = event.target.closest(".line-form");
   if (!form) return;
-  if (event.key === "Enter" && event.repeat) event.preventDefault();
+  // An input method's keys are its own; Safari sends the Enter that ends a composition as 229
+  const isComposing = event.isComposing || event.keyCode === 229;
+  if (event.key === "Enter" && (event.repeat || isComposing)) event.preventDefault();
+  if (isComposing) return;
   if (!event.altKey || event.ctrlKey || event.metaKey || event.repeat) return;
   const name = /^[a-z]$/i.test(event.key) ? `Key${event.key.toUpperCase()}` : event.code;
   const button = form.querySelector(`button[data-key="${name}"]`);
