@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
@@ -36,8 +36,12 @@ def _conditions(values: tuple[str, ...]) -> tuple[str, ...]:
     return given
 
 
+def _in_utc(moment: datetime | None) -> datetime | None:
+    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
+
+
 Name = Annotated[str | None, BeforeValidator(_none_if_blank)]
-Time = Annotated[datetime | None, BeforeValidator(_none_if_blank)]
+Time = Annotated[datetime | None, BeforeValidator(_none_if_blank), AfterValidator(_in_utc)]
 
 
 class Limits(BaseModel):
