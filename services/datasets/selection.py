@@ -1,7 +1,7 @@
 """Select documents and convert them to records of an export."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.keyset import by_sha256, paginate
@@ -9,7 +9,8 @@ from services.common.domain.double_reading import DoubleState
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import PRESENT, ImageFilter
 from services.common.domain.labels import Exclusion
-from services.common.domain.records import Prediction
+from services.common.domain.page import PageOfLine
+from services.common.domain.records import Prediction, Quality
 from services.datasets.copies import decide, find_copies, provenance_of
 from services.datasets.grouping import Splitting
 from services.datasets.manifest import ExportQuery, ManifestRecord
@@ -43,14 +44,37 @@ async def select(images: ImageRepository, query: ExportQuery, plan: ExportPlan) 
         hashes = plan.unseen(str(document.sha256) for document in page.documents)
         excluded["duplicate"] += len(page.documents) - len(hashes)
         records = []
-        for copies in (await find_copies(images, query.bucket, hashes)).values():
+        found = (await find_copies(images, query.bucket, hashes)).values()
+        replaced = await _replaced_lines(images, found) if query.format.is_of_pages else ()
+        for copies in found:
             record = to_record(copies, query, splitting)
+            if isinstance(record, ManifestRecord) and _line_of(record.page) in replaced:
+                record = Exclusion.REPLACED
             if isinstance(record, Exclusion):
                 excluded[record.value] += 1
             else:
                 records.append(record)
         plan.add(records)
     return +excluded
+
+
+async def _replaced_lines(
+    images: ImageRepository, found: Iterable[Sequence[ImageDocument]]
+) -> set[tuple[str, str]]:
+    """Return the lines of the pages of images in whose place a person drew one that has a text."""
+    pages = frozenset(each.page.id for copies in found for each in copies if each.page)
+    where = ImageFilter(pages=pages, status=("predicted",), annotated=Quality.OK)
+    fields = {"page.id": 1, "page.replaces": 1}
+    return {
+        (each.page.id, line)
+        async for each in images.find(where, fields=fields)
+        if each.page
+        for line in each.page.replaces or ()
+    }
+
+
+def _line_of(page: PageOfLine | None) -> tuple[str, str] | None:
+    return (page.id, page.line) if page else None
 
 
 def to_record(

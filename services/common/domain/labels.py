@@ -46,6 +46,8 @@ class Exclusion(StrEnum):
     NO_TEXT = "no_text"
     NOT_OF_A_PAGE = "not_of_a_page"
     """It is no line of a page whose size is known, and the export is of pages."""
+    REPLACED = "replaced"
+    """Of a page: a person drew another line in its place, which has a text."""
     INVALID_TEXT = "invalid_text"
 
 

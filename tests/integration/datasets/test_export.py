@@ -204,6 +204,29 @@ async def test_card_tells_what_is_in_it_and_what_was_removed_since(
     check(out)
 
 
+async def test_line_that_was_drawn_again_is_in_a_transcription_once(
+    collected: Collected, tmp_path: Path
+) -> None:
+    """Both are annotated: each image says its text, but the page says it once."""
+    place = {"id": "pages/a", "quad": [1, 1, 9, 1, 9, 5, 1, 5], "width": 1500, "height": 800}
+    for line, replaces, right in (
+        ("old", None, "a line"),
+        ("new", ["old"], "a line"),
+        ("kept", None, "another"),
+        ("not annotated", ["kept"], None),
+    ):
+        page = {**place, "line": line, "replaces": replaces}
+        await collected.add(f"lines/{line}.webp", line, right=right, page=page)
+
+    told = await answer(
+        *("export", "--format", "page", "--only-annotated", "--out", tmp_path / "pages"), status=1
+    )
+    lines = await answer("export", "--format", "hf", "--only-annotated", "--out", tmp_path / "hf")
+
+    assert (told["images"], told["excluded"]) == (2, {"replaced": 1})
+    assert (lines["images"], lines["excluded"]) == (3, {})
+
+
 async def test_images_of_pages_lie_beside_their_transcriptions(
     collected: Collected, tmp_path: Path
 ) -> None:
