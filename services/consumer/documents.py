@@ -228,9 +228,16 @@ def shadowed(document: ImageDocument, etag: str, reading: Prediction) -> Decisio
 def _of_bytes(
     document: ImageDocument, reading: ObjectReading, kept: Annotations, now: datetime
 ) -> Annotations:
-    """Return the annotations of the bytes that were read; equal bytes may have several ETags."""
+    """Return the annotations of the bytes that were read; equal bytes may have several ETags.
+
+    Tombstones are of bytes that were gone. What people did since with those that came back counts,
+    also that they took an annotation back.
+    """
     annotations = document.annotations
-    if document.exists and document.sha256 != reading.sha256:
+    is_same = document.sha256 == reading.sha256
+    if document.exists and document.status != "removed" and is_same:
+        return annotations
+    if document.exists and not is_same:
         annotations = annotations.of_other_bytes(now)
     return annotations.or_else(kept)
 

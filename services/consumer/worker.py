@@ -218,6 +218,8 @@ class Worker:
         )
 
     async def _removed(self, event: ObjectEvent, *, is_inferred: bool) -> Code:
+        if await self._store.head(event.key) is not None:
+            return "stale"  # a version of it was removed, or it was stored again meanwhile
         now = datetime.now(tz=UTC)
         return await self._images.change(
             event.document_id,

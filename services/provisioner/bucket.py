@@ -1,22 +1,40 @@
-"""Set up a bucket: privacy, encryption, notifications, expiry."""
+"""Set up a bucket: privacy, encryption, notifications, expiry.
 
-from contextlib import suppress
+What others have set beside ours stays: their notification and lifecycle rules, and another
+encryption.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import ClientError
+
 from services.common.adapters.object_store import ObjectStore
-from services.provisioner.notification_rules import names_of, prefixes_of
+from services.provisioner.notification_rules import MOST_TARGETS, names_of, prefixes_of
 
 if TYPE_CHECKING:  # stubs are a development dependency
+    from types_aiobotocore_s3.client import S3Client
     from types_aiobotocore_s3.literals import EventType
-    from types_aiobotocore_s3.type_defs import LifecycleRuleTypeDef, QueueConfigurationTypeDef
+    from types_aiobotocore_s3.type_defs import (
+        LifecycleRuleOutputTypeDef,
+        LifecycleRuleTypeDef,
+        QueueConfigurationTypeDef,
+        ServerSideEncryptionByDefaultTypeDef,
+    )
 
 NOTIFIED_EVENTS: tuple["EventType", ...] = (
     "s3:ObjectCreated:Put",
+    "s3:ObjectCreated:Post",
     "s3:ObjectCreated:CompleteMultipartUpload",
     "s3:ObjectCreated:Copy",
     "s3:ObjectRemoved:*",
 )
 """Not ``s3:ObjectCreated:*``: it includes changed tags, which need no new prediction."""
+EXPIRY = "expiry"
+"""Id of our lifecycle rule."""
+_NO_ENCRYPTION = "ServerSideEncryptionConfigurationNotFoundError"
+_NO_LIFECYCLE = "NoSuchLifecycleConfiguration"
 
 
 async def set_up_bucket(
@@ -43,27 +61,62 @@ async def set_up_bucket(
         with suppress(client.exceptions.BucketAlreadyOwnedByYou):
             await client.create_bucket(Bucket=bucket)
         await client.delete_bucket_policy(Bucket=bucket)  # private
-        await client.put_bucket_encryption(
-            Bucket=bucket,
-            ServerSideEncryptionConfiguration={
-                "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
-            },
-        )
+        await _encrypt(client, bucket)
         if notification_arn is not None:
-            rules = _rules(notification_arn, targets)
-            await client.put_bucket_notification_configuration(
-                Bucket=bucket, NotificationConfiguration={"QueueConfigurations": rules}
-            )
+            await _notify(client, bucket, notification_arn, targets)
         if kept_days is not None:
-            expiry: LifecycleRuleTypeDef = {
-                "ID": "expiry",
-                "Status": "Enabled",
-                "Filter": {"Prefix": ""},
-                "Expiration": {"Days": kept_days},
-            }
-            await client.put_bucket_lifecycle_configuration(
-                Bucket=bucket, LifecycleConfiguration={"Rules": [expiry]}
-            )
+            await _expire(client, bucket, kept_days)
+
+
+async def _encrypt(client: "S3Client", bucket: str) -> None:
+    with _unset(_NO_ENCRYPTION):
+        await client.get_bucket_encryption(Bucket=bucket)
+        return
+    default: ServerSideEncryptionByDefaultTypeDef = {"SSEAlgorithm": "AES256"}
+    await client.put_bucket_encryption(
+        Bucket=bucket,
+        ServerSideEncryptionConfiguration={
+            "Rules": [{"ApplyServerSideEncryptionByDefault": default}]
+        },
+    )
+
+
+async def _notify(client: "S3Client", bucket: str, arn: str, targets: int) -> None:
+    present = await client.get_bucket_notification_configuration(Bucket=bucket)
+    ours = names_of(arn, MOST_TARGETS)
+    others = [
+        each for each in present.get("QueueConfigurations", []) if each["QueueArn"] not in ours
+    ]
+    await client.put_bucket_notification_configuration(
+        Bucket=bucket,
+        NotificationConfiguration={"QueueConfigurations": [*others, *_rules(arn, targets)]},
+    )
+
+
+async def _expire(client: "S3Client", bucket: str, days: int) -> None:
+    others: list[LifecycleRuleOutputTypeDef] = []
+    with _unset(_NO_LIFECYCLE):
+        present = await client.get_bucket_lifecycle_configuration(Bucket=bucket)
+        others = [each for each in present["Rules"] if each.get("ID") != EXPIRY]
+    expiry: LifecycleRuleTypeDef = {
+        "ID": EXPIRY,
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "Expiration": {"Days": days},
+    }
+    await client.put_bucket_lifecycle_configuration(
+        Bucket=bucket, LifecycleConfiguration={"Rules": [*others, expiry]}
+    )
+
+
+@contextmanager
+def _unset(code: str) -> Iterator[None]:
+    """Ignore the error by which a server says that a bucket has no such configuration."""
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] != code:
+            raise
 
 
 def _rules(arn: str, targets: int) -> "list[QueueConfigurationTypeDef]":

@@ -32,6 +32,7 @@ SERVICES_PREFIXES = (FETCHED, COLLECTED, LINES)
 EVENTS = (
     "s3:ObjectCreated:CompleteMultipartUpload",
     "s3:ObjectCreated:Copy",
+    "s3:ObjectCreated:Post",
     "s3:ObjectCreated:Put",
 )
 """In alphabetical order, in which they are signed."""

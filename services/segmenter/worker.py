@@ -279,7 +279,9 @@ class Worker:
         return code if read is None else await self._cleanup.tidy(event, page, after, code, read[0])
 
     async def _removed(self, event: ObjectEvent) -> Code:
-        """Remove the lines of a page, or the rendered pages of a document."""
+        """Remove the lines of a page, or the rendered pages of a document, if it is gone."""
+        if await self._store.head(event.key) is not None:
+            return "stale"  # a version of it was removed, or it was stored again meanwhile
         page = await self._pages.load(event.document_id)
         if page.exists and not event.is_older_than(page.sequencer):
             await self._cleanup.erase_all(page)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, FormData, web
 from typing_extensions import override
 
 from services.common.adapters.mongo import Collection, Database, Document, Filter
@@ -279,6 +279,44 @@ async def test_other_bytes_under_a_key_are_predicted_again(
     document = await pipeline.document("changing.png", etag=etag)
     assert document["sha256"] == sha256(b"second").hexdigest()
     assert len(ocr_api.seen) == 2
+
+
+async def test_upload_by_the_form_of_a_web_page_is_read(start: Start) -> None:
+    pipeline = await start()
+    form = await pipeline.store.client.generate_presigned_post(pipeline.store.bucket, "form.png")
+    data = FormData(form["fields"])
+    data.add_field("file", IMAGE, filename="form.png", content_type="image/png")
+
+    async with ClientSession() as session, session.post(form["url"], data=data) as response:
+        assert response.status == 204
+
+    await pipeline.document("form.png", status="predicted")
+
+
+async def test_removed_version_of_an_image_leaves_the_image_and_its_annotation(
+    start: Start, ocr_api: ScriptedOcrApi
+) -> None:
+    pipeline = await start()
+    store = pipeline.store
+    await store.client.put_bucket_versioning(
+        Bucket=store.bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
+    old = await store.client.put_object(Bucket=store.bucket, Key="a.png", Body=b"old")
+    etag = await pipeline.upload("a.png", provenance=Provenance(batch_id="b", annotation="text"))
+    await pipeline.document("a.png", etag=etag, annotation={"$ne": None})
+
+    await store.client.delete_object(
+        Bucket=store.bucket, Key="a.png", VersionId=old["VersionId"]
+    )
+
+    await pipeline.upload("after.png", b"later event of the same queue")
+    await pipeline.document("after.png")
+    await pipeline.until_settled("stale")
+    document = await pipeline.document("a.png")
+    assert (document["status"], document["annotation"]["text"]) == ("predicted", "text")
+    assert len(ocr_api.seen) <= 3
+    await store.delete("a.png")
+    await pipeline.document("a.png", status="removed")
 
 
 async def test_tag_changes_cause_no_prediction(start: Start, ocr_api: ScriptedOcrApi) -> None:

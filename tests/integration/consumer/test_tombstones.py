@@ -45,6 +45,13 @@ class Site:
         await self.store.delete("a.png")
         await self.document(status="removed")
 
+    async def lose(self) -> None:
+        """Delete the object without an event."""
+        await self.store.client.put_bucket_notification_configuration(
+            Bucket=self.store.bucket, NotificationConfiguration={}
+        )
+        await self.store.delete("a.png")
+
     async def document(self, **fields: object) -> Document:
         return await eventually(lambda: self.database.images.find_one({"_id": self.id, **fields}))
 
@@ -124,6 +131,7 @@ async def test_removal_that_was_only_inferred_keeps_it_for_good(site: Site) -> N
         sequencer=(await site.document())["sequencer"],
         occurred_at=datetime.now(tz=UTC),
     )
+    await site.lose()
     async with open_publisher(site.amqp) as publisher:
         headers = {ORIGIN_HEADER: INFERRED}
         await publisher.publish(body, queue=site.queues.work, headers=headers)

@@ -1,7 +1,9 @@
 """The set-up of real servers, and that it may be repeated."""
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import ClientSession, encode_basic_auth
@@ -14,10 +16,14 @@ from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, OCR_QUE
 from services.common.domain.errors import BrokerUnavailableError, DocumentRefusedError
 from services.common.runtime.settings import MongoSettings, RabbitmqManagementSettings, S3Settings
 from services.provisioner.broker import DefinitionsRefusedError, apply_definitions
-from services.provisioner.bucket import NOTIFIED_EVENTS
+from services.provisioner.bucket import NOTIFIED_EVENTS, set_up_bucket
 from services.provisioner.main import main, provision
 from services.provisioner.settings import ProvisionerSettings
+from tests.support.notifying import PAGES_ARN, USUAL_ARN
 from tests.support.review import known
+
+if TYPE_CHECKING:  # stubs are a development dependency
+    from types_aiobotocore_s3.type_defs import LifecycleRuleTypeDef, QueueConfigurationTypeDef
 
 DEFINITIONS = Path(__file__).parents[3] / "rabbitmq" / "definitions.json"
 
@@ -51,6 +57,43 @@ async def test_set_up_twice_is_as_once(
         with pytest.raises(DocumentRefusedError):
             await database.images.insert(known("another", 0.5, annotation={"text": "no author"}))
     assert "images.prediction.score_1__id_1" in names
+
+
+async def test_rules_of_others_stay(s3_settings: S3Settings) -> None:
+    mine: QueueConfigurationTypeDef = {
+        "Id": "mine",
+        "QueueArn": PAGES_ARN,
+        "Events": ["s3:ObjectCreated:Put"],
+        "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "mine/"}]}},
+    }
+    short: LifecycleRuleTypeDef = {
+        "ID": "short",
+        "Status": "Enabled",
+        "Filter": {"Prefix": "short/"},
+        "Expiration": {"Days": 1},
+    }
+    async with open_object_store(s3_settings) as store:
+        client, bucket = store.client, store.bucket
+        set_up = partial(set_up_bucket, store, notification_arn=USUAL_ARN, kept_days=7)
+        await set_up()
+        present = await client.get_bucket_notification_configuration(Bucket=bucket)
+        rules = [*present["QueueConfigurations"], mine]
+        await client.put_bucket_notification_configuration(
+            Bucket=bucket, NotificationConfiguration={"QueueConfigurations": rules}
+        )
+        await client.put_bucket_lifecycle_configuration(
+            Bucket=bucket, LifecycleConfiguration={"Rules": [short]}
+        )
+
+        for _ in range(2):
+            await set_up()
+
+        found = await client.get_bucket_notification_configuration(Bucket=bucket)
+        arns = [each["QueueArn"] for each in found["QueueConfigurations"]]
+        assert sorted(arns) == sorted([PAGES_ARN, USUAL_ARN])
+        lifecycle = await client.get_bucket_lifecycle_configuration(Bucket=bucket)
+        days = {each.get("ID"): each["Expiration"].get("Days") for each in lifecycle["Rules"]}
+        assert days == {"short": 1, "expiry": 7}
 
 
 async def test_image_cannot_be_read_without_credentials(

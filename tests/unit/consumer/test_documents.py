@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import NORMALISATION
 from services.common.domain.events import EventKind
 from services.common.domain.image import ImageDocument
@@ -166,6 +167,21 @@ def test_what_a_person_said_is_not_said_of_other_bytes() -> None:
     again = documents.stored(changed, once_more, Provenance(), reading("e3"), LATER).document
     left = [(each.by, each.bytes_replaced_at) for each in again.annotation_history]
     assert left == [("ada", NOW), ("bob", LATER)]
+
+
+def test_annotation_that_was_taken_back_since_does_not_come_from_its_tombstone() -> None:
+    said = annotation("wrong", by="anna")
+    kept = Annotations(said)
+    back = predicted(provenance=Provenance()).with_annotations(kept)
+    undone = back.with_annotations(back.annotations.reverted(LATER))
+
+    of_other_etag = replace(reading(), etag="e2")
+    after = documents.stored(
+        undone, event("20", etag="e2"), Provenance(), of_other_etag, LATER, kept=kept
+    ).document
+
+    assert after.annotation is None
+    assert after.annotation_history == undone.annotation_history
 
 
 def test_text_of_a_newer_list_replaces_that_of_an_older_one_which_is_kept() -> None:

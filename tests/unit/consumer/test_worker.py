@@ -34,7 +34,6 @@ from services.consumer.worker import Worker
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 IMAGE = b"bytes of a line"
 LIMIT = 100
-REMOVAL = Delivery(removed_notification("raw", "a.png", sequencer="20", occurred_at=NOW))
 
 
 class Store:
@@ -48,6 +47,15 @@ class Store:
     def put(self, content: bytes = IMAGE, provenance: Provenance | None = None) -> Delivery:
         """Store ``a.png``; return its event."""
         return self.event(provenance, content=content)
+
+    def remove(self) -> Delivery:
+        """Remove ``a.png``; return its event."""
+        del self.contents["a.png"]
+        return self.removal()
+
+    def removal(self) -> Delivery:
+        body = removed_notification(self.bucket, "a.png", sequencer="20", occurred_at=NOW)
+        return Delivery(body)
 
     def event(
         self,
@@ -64,6 +72,9 @@ class Store:
         content = self.contents.get("a.png", IMAGE)
         etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
         return ObjectInfo("a.png", etag, len(content), NOW, "image/png", metadata or {})
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        return self.info() if key in self.contents else None
 
     async def read(self, key: str, *, max_bytes: int) -> LoadedObject:
         if key not in self.contents:
@@ -226,10 +237,21 @@ async def test_object_deleted_before_it_is_read_leaves_its_source(bench: Bench) 
 async def test_removal_erases_what_was_read(bench: Bench) -> None:
     await bench.worker.handle(bench.store.put())
 
-    assert await bench.worker.handle(REMOVAL) == "removed"
+    assert await bench.worker.handle(bench.store.remove()) == "removed"
 
     image = bench.documents.image
     assert (image.status, image.prediction) == ("removed", None)
+
+
+async def test_image_that_is_there_stays_whatever_event_says_that_it_was_removed(
+    bench: Bench,
+) -> None:
+    """MinIO tells of a removed version like of the object, and of many removals late."""
+    await bench.worker.handle(bench.store.put())
+
+    assert await bench.worker.handle(bench.store.removal()) == "stale"
+
+    assert bench.documents.image.status == "predicted"
 
 
 async def test_image_that_comes_back_is_of_its_group_again(bench: Bench) -> None:
@@ -308,8 +330,10 @@ async def test_history_belongs_to_the_bytes(bench: Bench, event: str) -> None:
     await bench.worker.handle(bench.store.put())
     await bench.read_again("industry")
 
-    written = bench.store.event(sequencer="20", content=b"other bytes")
-    await bench.worker.handle(REMOVAL if event == "removal" else written)
+    if event == "removal":
+        await bench.worker.handle(bench.store.remove())
+    else:
+        await bench.worker.handle(bench.store.event(sequencer="20", content=b"other bytes"))
 
     assert (bench.documents.image.history, bench.documents.image.disagreement) == ((), None)
 
@@ -319,7 +343,7 @@ async def test_removed_image_is_not_brought_back_by_a_job(bench: Bench, when: st
     await bench.worker.handle(bench.store.put())
     job = bench.job()
     if when == "before":
-        await bench.worker.handle(REMOVAL)
+        await bench.worker.handle(bench.store.remove())
     else:
         bench.documents.meanwhile = lambda image: image.having(status="removed", prediction=None)
 

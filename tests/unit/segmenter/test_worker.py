@@ -202,6 +202,8 @@ async def test_removal_takes_the_lines_along(bench: Bench) -> None:
     event = await bench.put()
     await bench.worker.handle(event)
 
+    assert await bench.worker.handle(REMOVAL) == "stale", "it is there"
+    await bench.store.delete("a.png")
     assert await bench.worker.handle(REMOVAL) == "removed"
 
     assert (bench.page.status, bench.page.lines, bench.lines.objects) == ("removed", (), {})
