@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from infra.local.servers import notification_environment
+from services.common.runtime.settings import MongoSettings
 from services.provisioner.broker_users import with_users
 from services.provisioner.settings import UsersSettings
 from tests.support.compose import ROOT, parsed
@@ -142,6 +143,15 @@ def test_images_of_requests_are_kept_by_a_user_of_its_own(overlay: str) -> None:
 
     assert users == {"docreco-s3-ocr-api"}
     assert settings_of(overlay)["OCR_COLLECT"] == "1"
+
+
+@EACH
+def test_provisioner_may_set_the_schemas_of_mongodb(overlay: str) -> None:
+    [user] = of_kind(overlay, "MongoDBCommunity")["mongo"]["spec"]["users"]
+
+    # readWrite has no collMod (MongoDB's manual, Built-In Roles)
+    assert {each["name"] for each in user["roles"]} == {"readWrite", "dbAdmin"}
+    assert {each["db"] for each in user["roles"]} == {MongoSettings().database}
 
 
 @EACH

@@ -305,9 +305,7 @@ async def test_removed_version_of_an_image_leaves_the_image_and_its_annotation(
     etag = await pipeline.upload("a.png", provenance=Provenance(batch_id="b", annotation="text"))
     await pipeline.document("a.png", etag=etag, annotation={"$ne": None})
 
-    await store.client.delete_object(
-        Bucket=store.bucket, Key="a.png", VersionId=old["VersionId"]
-    )
+    await store.client.delete_object(Bucket=store.bucket, Key="a.png", VersionId=old["VersionId"])
 
     await pipeline.upload("after.png", b"later event of the same queue")
     await pipeline.document("after.png")
