@@ -8,7 +8,7 @@ from services.cli.output import Output, Table, cell
 from services.cli.progress import status_line
 from services.common.adapters.mongo import open_database
 from services.common.runtime.settings import MongoSettings
-from services.migration.migration import Migration, MigrationReport
+from services.migration.migration import SCAN_SECONDS, Migration, MigrationReport
 
 
 @tabular
@@ -27,7 +27,7 @@ async def migrate(
             name, progress = list(report.collections.items())[-1]
             show(f"migrating {name}: {progress.migrated} of {progress.outdated}")
 
-        async with open_database(MongoSettings()) as database:
+        async with open_database(MongoSettings(), answer_seconds=SCAN_SECONDS) as database:
             migration = Migration(database, is_dry_run=dry_run, on_progress=on_progress)
             report = await migration.run()
     rows = [

@@ -28,6 +28,8 @@ from services.migration.rules import (
     image_today,
 )
 
+SCAN_SECONDS = 3600.0
+"""Longest wait for an answer: all documents of a collection are looked at, or indexed."""
 PAGE = 500
 WRITES_AT_ONCE = 20
 MOST_INVALID = 20

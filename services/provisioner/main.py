@@ -31,7 +31,7 @@ from services.common.runtime.settings import (
     RabbitmqManagementSettings,
     S3Settings,
 )
-from services.migration.migration import Migration
+from services.migration.migration import SCAN_SECONDS, Migration
 from services.provisioner.broker import apply_definitions
 from services.provisioner.broker_users import with_users
 from services.provisioner.bucket import set_up_bucket
@@ -62,7 +62,10 @@ async def provision(
     declared = await asyncio.to_thread(settings.definitions.read_bytes)
     definitions = with_users(declared, users)
 
-    async with open_object_store(s3) as store, open_database(mongo) as database:
+    async with (
+        open_object_store(s3) as store,
+        open_database(mongo, answer_seconds=SCAN_SECONDS) as database,
+    ):
         steps: dict[str, Step] = {
             "queues and their users": partial(apply_definitions, management, definitions),
             **_steps_of_buckets(settings, s3, store),

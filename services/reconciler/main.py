@@ -23,6 +23,7 @@ from services.reconciler.compare import TO_QUEUE, BucketPart, State
 from services.reconciler.metrics import (
     INTERVAL_SECONDS,
     LAST_SUCCESS,
+    MISSING_PASSES,
     OBJECTS,
     PASS_SECONDS,
     PASSES,
@@ -151,6 +152,10 @@ def publish(reports: Mapping[int, PassReport], *, last: int) -> None:
         OBJECTS.labels(state=state).set(known.found[state])
     for state in TO_QUEUE:
         QUEUED.labels(state=state).inc(report.queued_by_state[state])
+    if report.found[State.MISSING]:
+        MISSING_PASSES.inc()
+    else:
+        MISSING_PASSES.set(0)
     REMOVALS_HELD.set(known.held)
     PASSES.labels(outcome="done").inc()
     PASS_SECONDS.set(report.seconds)

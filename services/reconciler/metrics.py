@@ -23,6 +23,10 @@ REMOVALS_HELD = Gauge(
     "reconciler_removals_held",
     "Removals that the last pass of each part did not queue, as too many objects are missing.",
 )
+MISSING_PASSES = Gauge(
+    "reconciler_missing_passes",
+    "Passes in a row, the last one included, that found images without a document.",
+)
 LAST_SUCCESS = Gauge(
     "reconciler_last_success_timestamp_seconds", "Unix time of the end of the last pass."
 )

@@ -1,7 +1,7 @@
 """A network link to a server, as slow as a test wants it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -16,6 +16,15 @@ class SlowLink:
     port: int
     delay_seconds: float = 0.0
     """Added to each piece of an answer."""
+    slow_request: bytes = b""
+    """If set, only requests that have these bytes are delayed, and no answers."""
+
+    def of_request(self, chunk: bytes) -> float:
+        is_slow = self.slow_request and self.slow_request in chunk
+        return self.delay_seconds if is_slow else 0.0
+
+    def of_answer(self, _: bytes) -> float:
+        return 0.0 if self.slow_request else self.delay_seconds
 
 
 @asynccontextmanager
@@ -38,8 +47,8 @@ async def open_slow_link(host: str, port: int, *, own_port: int = 0) -> AsyncIte
             server_reader, server_writer = await asyncio.open_connection(host, port)
             try:
                 async with asyncio.TaskGroup() as ways:
-                    ways.create_task(_forward(reader, server_writer, None))
-                    ways.create_task(_forward(server_reader, writer, link))
+                    ways.create_task(_forward(reader, server_writer, link.of_request))
+                    ways.create_task(_forward(server_reader, writer, link.of_answer))
             finally:
                 server_writer.close()
                 writer.close()
@@ -56,12 +65,13 @@ async def open_slow_link(host: str, port: int, *, own_port: int = 0) -> AsyncIte
 
 
 async def _forward(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: SlowLink | None
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    delay_of: Callable[[bytes], float],
 ) -> None:
     with suppress(OSError):
         while chunk := await reader.read(_CHUNK_BYTES):
-            if link is not None and link.delay_seconds:
-                await asyncio.sleep(link.delay_seconds)
+            await asyncio.sleep(delay_of(chunk))
             writer.write(chunk)
             await writer.drain()
     writer.close()

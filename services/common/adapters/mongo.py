@@ -236,8 +236,15 @@ class Database:
 
 
 @asynccontextmanager
-async def open_database(settings: MongoSettings) -> AsyncIterator[Database]:
-    """Open a client for an ``async with`` block; it connects lazily."""
+async def open_database(
+    settings: MongoSettings, *, answer_seconds: float | None = None
+) -> AsyncIterator[Database]:
+    """Open a client for an ``async with`` block; it connects lazily.
+
+    Args:
+        settings: Address and timeout.
+        answer_seconds: Longest wait for an answer; None: four times the timeout.
+    """
     timeout_ms = int(settings.timeout_seconds * 1000)
     login: dict[str, Any] = {}
     if settings.user is not None and settings.password is not None:
@@ -247,7 +254,7 @@ async def open_database(settings: MongoSettings) -> AsyncIterator[Database]:
         str(settings.url),
         serverSelectionTimeoutMS=timeout_ms,
         connectTimeoutMS=timeout_ms,
-        socketTimeoutMS=timeout_ms * 4,
+        socketTimeoutMS=timeout_ms * 4 if answer_seconds is None else int(answer_seconds * 1000),
         appname="docreco",
         **login,
     )

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import ClientSession, encode_basic_auth
 from botocore.exceptions import ClientError
 from pydantic import HttpUrl, MongoDsn, SecretStr
+from yarl import URL
 
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import open_object_store
@@ -21,6 +22,7 @@ from services.provisioner.main import main, provision
 from services.provisioner.settings import ProvisionerSettings
 from tests.support.notifying import PAGES_ARN, USUAL_ARN
 from tests.support.review import known
+from tests.support.slow_link import open_slow_link
 
 if TYPE_CHECKING:  # stubs are a development dependency
     from types_aiobotocore_s3.type_defs import LifecycleRuleTypeDef, QueueConfigurationTypeDef
@@ -57,6 +59,24 @@ async def test_set_up_twice_is_as_once(
         with pytest.raises(DocumentRefusedError):
             await database.images.insert(known("another", 0.5, annotation={"text": "no author"}))
     assert "images.prediction.score_1__id_1" in names
+
+
+@pytest.mark.parametrize("request_name", [b"createIndexes", b"aggregate"])
+async def test_large_collections_are_waited_for(
+    management: RabbitmqManagementSettings,
+    s3_settings: S3Settings,
+    mongo_settings: MongoSettings,
+    request_name: bytes,
+) -> None:
+    settings = ProvisionerSettings(definitions=DEFINITIONS, wait_seconds=20)
+    server = URL(str(mongo_settings.url))
+    assert server.host
+    async with open_slow_link(server.host, server.port or 27017) as link:
+        link.delay_seconds, link.slow_request = 0.8, request_name
+        url = MongoDsn(f"mongodb://127.0.0.1:{link.port}")
+        hurried = mongo_settings.model_copy(update={"url": url, "timeout_seconds": 0.15})
+
+        await provision(settings, management=management, s3=s3_settings, mongo=hurried)
 
 
 async def test_rules_of_others_stay(s3_settings: S3Settings) -> None:

@@ -71,6 +71,19 @@ async def test_foreign_document_of_one_bucket_does_not_hold_up_the_other(
     assert compared == ["pages", "raw"]
 
 
+def test_passes_in_a_row_with_missing_documents_are_counted() -> None:
+    lost, whole = PassReport(found=Counter({State.MISSING: 1})), PassReport()
+
+    def after(reports: dict[int, PassReport], last: int) -> float:
+        publish(reports, last=last)
+        return value("reconciler_missing_passes")
+
+    assert after({0: whole}, 0) == 0
+    assert [after({0: lost}, 0), after({0: lost, 1: lost}, 1)] == [1, 2]
+    assert after({0: lost, 1: lost, 2: whole}, 2) == 0
+    assert value("reconciler_objects", state="missing") == 2
+
+
 def test_events_that_were_not_published_are_not_counted() -> None:
     queued = value("reconciler_queued_total", state="gone")
     report = PassReport(found=Counter({State.GONE: 3}), queued_by_state=Counter({State.GONE: 1}))
