@@ -10,7 +10,7 @@ from services.common.domain.events import ObjectEvent
 from services.common.domain.keys import RENDERED
 from services.common.domain.page import Line, PageOfLine
 from services.common.domain.page_document import PagePart
-from services.common.domain.provenance import Provenance, to_metadata
+from services.common.domain.provenance import Provenance, size_of, to_metadata
 
 DOCUMENT_KEY, DOCUMENT_PAGES = "document-key", "document-pages"
 MAX_TEXT_BYTES = 400
@@ -19,6 +19,12 @@ MAX_NAME_BYTES = 200
 """Limit of a person's name, percent-encoded; a longer one is in the page's document alone."""
 MAX_KEY_BYTES = 1000
 """Limit of a page's key, percent-encoded, as it is in the metadata of every line."""
+MAX_NAMES_BYTES = 1600
+"""Limit of a page's key and its group, percent-encoded, for the same reason."""
+MAX_USER_BYTES = 2048
+"""Limit of S3 for user metadata, names included."""
+LEFT_OUT = ("replaces", "by", "text_layer")
+"""Fields that are left out of a line's metadata, in this order, if there is no room."""
 _RENDERED_KEY = re.compile(rf"{RENDERED}([0-9a-f]{{64}})/(\d{{4,5}})\.webp")
 
 
@@ -28,14 +34,23 @@ class KeyTooLongError(PermanentError):
     code = "key_too_long"
 
 
-def check_key(key: str) -> None:
-    """Check that a page's key fits the metadata of its lines.
+def check_key(key: str, group: str) -> None:
+    """Check that a page's key and group fit the metadata of its lines.
 
     Raises:
-        KeyTooLongError: It does not.
+        KeyTooLongError: They do not.
     """
-    if len(quote(key, safe="/")) > MAX_KEY_BYTES:
+    size, both = _size(key), _size(key) + _size(group)
+    if size > MAX_KEY_BYTES:
         raise KeyTooLongError(f"the key has more than {MAX_KEY_BYTES} bytes, percent-encoded")
+    if group != key and both > MAX_NAMES_BYTES:
+        raise KeyTooLongError(
+            f"key and group have more than {MAX_NAMES_BYTES} bytes, percent-encoded"
+        )
+
+
+def _size(name: str) -> int:
+    return len(quote(name, safe="/"))
 
 
 def rendered_key(sha256: str, number: int) -> str:
@@ -101,6 +116,16 @@ def line_metadata(
     )
     if part is not None and text is not None and len(quote(text, safe="/,")) <= MAX_TEXT_BYTES:
         page = page.having(text_layer=text)
+    metadata = _of_line(page, provenance)
+    for name in LEFT_OUT:
+        if size_of(metadata) > MAX_USER_BYTES:
+            page = page.having(**{name: None})
+            metadata = _of_line(page, provenance)
+    return metadata
+
+
+def _of_line(page: PageOfLine, provenance: Provenance) -> dict[str, str]:
     annotation = provenance.annotation if page.text_layer else None
-    of_line = replace(provenance, kind="page", annotation=annotation, fetch_id=None, page=page)
-    return to_metadata(of_line)
+    return to_metadata(
+        replace(provenance, kind="page", annotation=annotation, fetch_id=None, page=page)
+    )

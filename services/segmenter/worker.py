@@ -50,7 +50,7 @@ from services.segmenter.line_store import LineStore
 from services.segmenter.merging import PageGeometry, drawn_lines, merge, to_run
 from services.segmenter.metrics import PAGE_AGE_SECONDS, observe
 from services.segmenter.pictures import DecodedPage, find_lines
-from services.segmenter.provenance import check_key, part_of
+from services.segmenter.provenance import check_key, group_of, part_of
 from services.segmenter.rendered_pages import render_pages
 from services.segmenter.rendering import is_document
 from services.segmenter.settings import SegmenterSettings
@@ -169,7 +169,7 @@ class Worker:
         read = PageBytes(info.etag, info.size, info.content_type, sha256)
         turn: Turn = page.turn if page.sha256 == sha256 else 0
         try:
-            check_key(event.document_id)
+            check_key(event.document_id, group_of(event, provenance))
             if is_document(stored.content) and (
                 rendered := await render_pages(
                     self._store,

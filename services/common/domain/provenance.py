@@ -107,7 +107,7 @@ def to_metadata(provenance: Provenance, needed: Mapping[str, str] | None = None)
     for name, value in long_values.items():
         if value is None:
             continue
-        if _size(metadata) + len(name) + len(value) <= MAX_METADATA_BYTES:
+        if size_of(metadata) + len(name) + len(value) <= MAX_METADATA_BYTES:
             metadata[name] = value
         elif provenance.fetch_id is not None:
             metadata[FETCH_ID] = provenance.fetch_id
@@ -116,7 +116,7 @@ def to_metadata(provenance: Provenance, needed: Mapping[str, str] | None = None)
 
 def _of_page(provenance: Provenance) -> dict[str, str]:
     metadata = page_to_metadata(provenance.page) if provenance.page else {}
-    if provenance.fetch_id is None or _size(metadata) <= MAX_PAGE_BYTES:
+    if provenance.fetch_id is None or size_of(metadata) <= MAX_PAGE_BYTES:
         return metadata
     return {"page-id": metadata["page-id"], FETCH_ID: provenance.fetch_id}
 
@@ -152,7 +152,8 @@ def _unquoted(text: str | None) -> str | None:
     return value if value.strip() else None
 
 
-def _size(metadata: dict[str, str]) -> int:
+def size_of(metadata: Mapping[str, str]) -> int:
+    """Return the bytes of user metadata, names included, as S3 counts them."""
     return sum(len(name) + len(value) for name, value in metadata.items())
 
 
