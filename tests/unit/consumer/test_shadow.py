@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.errors import OcrUnavailableError, PredictionRefusedError
 from services.consumer.shadow import MOST_WAITING, ShadowReader
-from tests.unit.consumer.test_worker import LIMIT, REMOVAL, Bench, OcrApi
+from tests.unit.consumer.test_worker import LIMIT, Bench, OcrApi
 
 
 class Shadow(Bench):
@@ -68,7 +68,7 @@ async def test_reading_that_is_of_no_use_changes_nothing(code: str) -> None:
     if code == "same_model":
         shadow.candidate.version = "1"
     elif code == "obsolete":
-        await shadow.worker.handle(REMOVAL)
+        await shadow.worker.handle(shadow.store.remove())
     else:
         refusal = PredictionRefusedError("undecodable_image", "broken")
         shadow.candidate.error = refusal if code == "refused" else OcrUnavailableError("away")
