@@ -50,7 +50,6 @@ from services.consumer.ocr_client import Recogniser
 
 log = structlog.stdlib.get_logger(__name__)
 
-
 FETCHED_PREFIXES = (FETCHED, LINES)
 """Prefixes of the fetcher's keys, which end in the image's hash, or in a line's place."""
 FORGOTTEN_DETAIL = (

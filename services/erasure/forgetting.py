@@ -114,8 +114,8 @@ class Forgetting:
     ) -> ForgetTargets:
         """Add what was submitted about objects."""
         found = ForgetTargets(targets, SubmittedItems(frozenset(), frozenset(), {}), tuple(pages))
-        kept = {url for each in targets for url in each.document.urls}
-        kept |= {source.url for page in pages for source in page.sources if source.url}
+        documents = (*(each.document for each in targets), *pages)
+        kept = {url for each in documents for url in each.urls}
         submitted = await find_submitted(self.database, what, hashes=found.hashes, kept=kept)
         return replace(found, submitted=submitted)
 

@@ -111,6 +111,6 @@ async def prove_pages(
     for page in pages:
         ask = partial(repository.load, page.id)
         left = await polled(ask, lambda each: each.status == "removed", deadline=deadline)
-        sources = [source.origin for source in left.sources or page.sources]
+        sources = left.origins or page.origins
         proofs.append(to_proof(left, sources=sources, sha256=left.sha256 or page.sha256))
     return proofs

@@ -241,9 +241,7 @@ async def open_database(
 ) -> AsyncIterator[Database]:
     """Open a client for an ``async with`` block; it connects lazily.
 
-    Args:
-        settings: Address and timeout.
-        answer_seconds: Longest wait for an answer; None: four times the timeout.
+    It waits for an answer for ``answer_seconds``, by default four times the timeout.
     """
     timeout_ms = int(settings.timeout_seconds * 1000)
     login: dict[str, Any] = {}

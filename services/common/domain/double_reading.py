@@ -60,6 +60,11 @@ class DoubleReading(Record):
         """The second reading."""
         return self.readings[1] if len(self.readings) > 1 else None
 
+    @property
+    def is_undecided(self) -> bool:
+        """Whether both differ, and a reviewer has to decide."""
+        return self.state is DoubleState.DIFFERENT
+
     def waits_for(self, person: str) -> bool:
         """Whether this person may be the second one."""
         readers = {each.by for each in self.readings}

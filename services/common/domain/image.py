@@ -15,7 +15,7 @@ from typing_extensions import override
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import AnnotationOutcome, Replaces, how_given, is_same
 from services.common.domain.details import ERASED
-from services.common.domain.double_reading import READ_TWICE, DoubleReading, DoubleState, is_chosen
+from services.common.domain.double_reading import READ_TWICE, DoubleReading, is_chosen
 from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
 from services.common.domain.records import (
@@ -92,9 +92,7 @@ class ImageDocument(StoredObject):
     @property
     def is_undecided(self) -> bool:
         """Whether two people have read it differently, and a reviewer has to decide."""
-        return self.double_reading is not None and (
-            self.double_reading.state is DoubleState.DIFFERENT
-        )
+        return self.double_reading is not None and self.double_reading.is_undecided
 
     @property
     def is_read_twice(self) -> bool:
@@ -112,16 +110,6 @@ class ImageDocument(StoredObject):
         latest = [*([self.prediction] if self.prediction else []), *reversed(self.history)]
         by_version = {each.model_version: each for each in reversed(latest)}
         return [each for each in latest if by_version[each.model_version] is each]
-
-    @property
-    def urls(self) -> list[str]:
-        """Every source URL."""
-        return [each.url for each in self.sources if each.url]
-
-    @property
-    def origins(self) -> list[str]:
-        """Its source, for display."""
-        return [each.origin for each in self.sources]
 
     @property
     def is_refused(self) -> bool:

@@ -42,6 +42,16 @@ class StoredObject(StoredRecord):
     sequencer: str | None = None
     """Of the latest event; older events never overwrite it."""
 
+    @property
+    def urls(self) -> list[str]:
+        """Every source URL."""
+        return [each.url for each in self.sources if each.url]
+
+    @property
+    def origins(self) -> list[str]:
+        """Its sources, for display."""
+        return [each.origin for each in self.sources]
+
     def with_source(self, provenance: Provenance, *, is_repeated: bool = False) -> Self:
         """Add a source, unless it is known.
 

@@ -136,14 +136,9 @@ class Delivery:
     @property
     def is_fresh(self) -> bool:
         """Whether neither this message nor a copy of it was delivered before."""
-        headers = self.headers
-        return self.attempt == 1 and not any(
-            headers.get(name)
-            for name in (
-                *(DELIVERY_COUNT_HEADER, COPIES_HEADER, RENEWALS_HEADER),
-                *(POSTPONED_HEADER, DUE_HEADER),
-            )
-        )
+        counted = (DELIVERY_COUNT_HEADER, COPIES_HEADER, RENEWALS_HEADER)
+        delayed = (POSTPONED_HEADER, DUE_HEADER)
+        return self.attempt == 1 and not any(map(self.headers.get, (*counted, *delayed)))
 
     @property
     def postponed(self) -> int:
@@ -225,9 +220,8 @@ def _postpone(error: PostponedError, delivery: Delivery, queues: Queues) -> Disp
     most = error.seconds * (1 + MOST_LATE)
     delays = zip(queues.delays, DELAY_SECONDS, strict=False)
     fitting = [queue for queue, seconds in delays if seconds <= most]
-    return Disposition(
-        DeliveryOutcome.POSTPONED, error.code, (fitting or queues.delays[:1])[-1], headers
-    )
+    delay = (fitting or queues.delays[:1])[-1]
+    return Disposition(DeliveryOutcome.POSTPONED, error.code, delay, headers)
 
 
 def _requeue(error: UnavailableError, delivery: Delivery, queues: Queues) -> Disposition:
@@ -241,7 +235,8 @@ def _requeue(error: UnavailableError, delivery: Delivery, queues: Queues) -> Dis
 
 def _retry_or_park(error: Exception, delivery: Delivery, queues: Queues) -> Disposition:
     code = error.code if isinstance(error, PipelineError) else BUG
-    reason = str(error) if isinstance(error, PermanentError | TransientError) else _last_line(error)
+    is_ours = isinstance(error, PermanentError | TransientError)
+    reason = str(error) if is_ours else f"{type(error).__name__}: {error}"
     now = datetime.now(tz=UTC).isoformat()
     headers = {
         FIRST_FAILURE_HEADER: now,
@@ -251,9 +246,8 @@ def _retry_or_park(error: Exception, delivery: Delivery, queues: Queues) -> Disp
     }
     if not delivery.is_last_for(error):
         headers[ATTEMPT_HEADER] = delivery.attempt + 1
-        return Disposition(
-            DeliveryOutcome.RETRIED, code, queues.delays[delivery.attempt - 1], headers
-        )
+        delay = queues.delays[delivery.attempt - 1]
+        return Disposition(DeliveryOutcome.RETRIED, code, delay, headers)
     headers[PARKED_AT_HEADER] = now
     return Disposition(DeliveryOutcome.PARKED, code, queues.parked, headers)
 
@@ -303,7 +297,3 @@ def own_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
 def _count(headers: Mapping[str, Any], name: str) -> int:
     value = headers.get(name)
     return value if isinstance(value, int) else 0
-
-
-def _last_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
