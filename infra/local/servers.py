@@ -86,34 +86,7 @@ def rabbitmq(executable: Path, home: Home) -> Program:
     return Program(
         name="rabbitmq",
         argv=[str(executable)],
-        env=child_environment(
-            {
-                "HOME": str(folder),  # folder of Erlang's cookie
-                "RABBITMQ_BASE": str(folder),
-                "RABBITMQ_CONF_ENV_FILE": str(folder / "rabbitmq-env.conf"),
-                "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
-                "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
-                "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
-                "RABBITMQ_MNESIA_BASE": str(folder / "data"),
-                "RABBITMQ_LOG_BASE": str(folder),
-                "RABBITMQ_LOGS": "-",
-                "RABBITMQ_PID_FILE": str(folder / "pid"),
-                "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "generated"),
-                "RABBITMQ_NODENAME": RABBITMQ_NODE,
-                "RABBITMQ_NODE_IP_ADDRESS": HOST,
-                "RABBITMQ_NODE_PORT": str(ports.rabbitmq_port),
-                "RABBITMQ_DIST_PORT": str(ports.rabbitmq_distribution_port),
-                "ERL_EPMD_PORT": str(ports.epmd_port),
-                "ERL_EPMD_ADDRESS": HOST,
-                "ERL_CRASH_DUMP_SECONDS": "0",
-                # The script execs the server, which then receives the signals
-                "RUNNING_UNDER_SYSTEMD": "1",
-                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
-                    "-kernel inet_dist_use_interface {127,0,0,1}"
-                    " +sbwt none +sbwtdcpu none +sbwtdio none"  # no busy waiting
-                ),
-            }
-        ),
+        env=child_environment(_rabbitmq_environment(folder, ports)),
         cwd=folder,
         log_path=home.log_path("rabbitmq"),
         is_ready=all_of(
@@ -125,6 +98,35 @@ def rabbitmq(executable: Path, home: Home) -> Program:
         ready_timeout_seconds=120.0,
         stop_timeout_seconds=STOP_TIMEOUT_SECONDS,
     )
+
+
+def _rabbitmq_environment(folder: Path, ports: Ports) -> dict[str, str]:
+    return {
+        "HOME": str(folder),  # folder of Erlang's cookie
+        "RABBITMQ_BASE": str(folder),
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "rabbitmq-env.conf"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+        "RABBITMQ_LOG_BASE": str(folder),
+        "RABBITMQ_LOGS": "-",
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "generated"),
+        "RABBITMQ_NODENAME": RABBITMQ_NODE,
+        "RABBITMQ_NODE_IP_ADDRESS": HOST,
+        "RABBITMQ_NODE_PORT": str(ports.rabbitmq_port),
+        "RABBITMQ_DIST_PORT": str(ports.rabbitmq_distribution_port),
+        "ERL_EPMD_PORT": str(ports.epmd_port),
+        "ERL_EPMD_ADDRESS": HOST,
+        "ERL_CRASH_DUMP_SECONDS": "0",
+        # The script execs the server, which then receives the signals
+        "RUNNING_UNDER_SYSTEMD": "1",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+            "-kernel inet_dist_use_interface {127,0,0,1}"
+            " +sbwt none +sbwtdcpu none +sbwtdio none"  # no busy waiting
+        ),
+    }
 
 
 def _rabbitmq_conf(ports: Ports, user: str, password: str) -> str:

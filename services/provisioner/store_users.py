@@ -18,6 +18,26 @@ from services.common.runtime.settings import S3Settings
 from services.provisioner.settings import UsersSettings
 
 ALREADY_ATTACHED = "PolicyChangeAlreadyApplied"
+READ = ["s3:GetObject"]
+READ_WRITE = ["s3:GetObject", "s3:PutObject"]
+DELETE = ["s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion"]
+
+_Right = tuple[list[str], str]
+"""Actions, and what they are allowed on."""
+
+
+class _Bucket:
+    """What rights of a bucket are about."""
+
+    def __init__(self, name: str) -> None:
+        self.arn = f"arn:aws:s3:::{name}"
+        self.found: _Right = (["s3:GetBucketLocation", "s3:ListBucket"], self.arn)
+        self.listed: _Right = (["s3:ListBucket"], self.arn)
+        self.versions: _Right = (["s3:ListBucketVersions"], self.arn)
+
+    def under(self, prefix: str = "") -> str:
+        """Return the objects whose keys begin so."""
+        return f"{self.arn}/{prefix}*"
 
 
 def policies(bucket: str, submitted: str, pages: str) -> dict[str, dict[str, Any]]:
@@ -32,61 +52,37 @@ def policies(bucket: str, submitted: str, pages: str) -> dict[str, dict[str, Any
     documents, and deletes what came of a page that is gone. Submitted files belong to the fetcher
     alone.
     """
-    all_pages = f"arn:aws:s3:::{pages}/*"
-    everything = f"arn:aws:s3:::{bucket}/*"
-    fetched = f"arn:aws:s3:::{bucket}/{FETCHED}*"
-    lines = f"arn:aws:s3:::{bucket}/{LINES}*"
-    collected = f"arn:aws:s3:::{bucket}/{COLLECTED}*"
-    of_pages = [f"arn:aws:s3:::{pages}/{prefix}*" for prefix in (FETCHED, GIVEN)]
-    deleting = ["s3:GetObject", "s3:DeleteObject", "s3:DeleteObjectVersion"]
-    listing_versions = (["s3:ListBucketVersions"], f"arn:aws:s3:::{bucket}")
+    images, all_pages = _Bucket(bucket), _Bucket(pages)
+    lines, files = images.under(LINES), _Bucket(submitted)
     return {
-        "ocr-api": _statements((["s3:GetObject", "s3:PutObject"], collected)),
-        "fetcher": _policy(
-            bucket,
-            (["s3:GetObject", "s3:PutObject"], fetched),
-            (["s3:GetObject", "s3:PutObject"], lines),
-            *((["s3:GetObject", "s3:PutObject"], each) for each in of_pages),
-            (["s3:ListBucket"], f"arn:aws:s3:::{pages}"),
-            (["s3:ListBucket"], f"arn:aws:s3:::{submitted}"),
-            (
-                ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"],
-                f"arn:aws:s3:::{submitted}/*",
-            ),
+        "ocr-api": _statements((READ_WRITE, images.under(COLLECTED))),
+        "fetcher": _statements(
+            *(images.found, all_pages.listed, files.listed),
+            *((READ_WRITE, each) for each in (images.under(FETCHED), lines)),
+            *((READ_WRITE, all_pages.under(prefix)) for prefix in (FETCHED, GIVEN)),
+            ([*READ_WRITE, "s3:AbortMultipartUpload"], files.under()),
         ),
-        "consumer": _policy(bucket, (deleting, everything), listing_versions),
-        "reconciler": _policy(
-            bucket,
-            (["s3:GetObject"], everything),
-            (["s3:ListenBucketNotification"], f"arn:aws:s3:::{bucket}"),
-            (["s3:GetObject"], all_pages),
-            (["s3:GetBucketLocation", "s3:ListBucket"], f"arn:aws:s3:::{pages}"),
+        "consumer": _statements(images.found, images.versions, (DELETE, images.under())),
+        "reconciler": _statements(
+            *(images.found, all_pages.found),
+            (["s3:ListenBucketNotification"], images.arn),
+            *((READ, each.under()) for each in (images, all_pages)),
         ),
-        "segmenter": _policy(
-            pages,
-            (deleting, all_pages),
-            (["s3:ListBucketVersions"], f"arn:aws:s3:::{pages}"),
-            (["s3:PutObject"], f"arn:aws:s3:::{pages}/{RENDERED}*"),
-            (["s3:ListBucket"], f"arn:aws:s3:::{bucket}"),
-            (["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], lines),
+        "segmenter": _statements(
+            *(images.listed, all_pages.found, all_pages.versions),
+            (DELETE, all_pages.under()),
+            (["s3:PutObject"], all_pages.under(RENDERED)),
+            ([*READ_WRITE, "s3:DeleteObject"], lines),
         ),
-        "review": _policy(
-            bucket,
-            (deleting, everything),
-            listing_versions,
-            (["s3:GetObject"], all_pages),
-            (["s3:ListBucket"], f"arn:aws:s3:::{pages}"),
+        "review": _statements(
+            *(images.found, all_pages.listed, images.versions),
+            (DELETE, images.under()),
+            (READ, all_pages.under()),
         ),
     }
 
 
-def _policy(bucket: str, *rights: tuple[list[str], str]) -> dict[str, Any]:
-    return _statements(
-        (["s3:GetBucketLocation", "s3:ListBucket"], f"arn:aws:s3:::{bucket}"), *rights
-    )
-
-
-def _statements(*rights: tuple[list[str], str]) -> dict[str, Any]:
+def _statements(*rights: _Right) -> dict[str, Any]:
     return {
         "Version": "2012-10-17",
         "Statement": [

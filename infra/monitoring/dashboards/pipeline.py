@@ -1,6 +1,7 @@
 """Dashboard of the pipeline: each stage from left to right, and the servers below."""
 
-from grafana_foundation_sdk.models.dashboard import Dashboard
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from infra.monitoring.dashboards.board import Block, dashboard
 from infra.monitoring.dashboards.panels import (
@@ -126,6 +127,11 @@ def _failures() -> Block:
             "{{code}}",
         ),
     )
+    return Block("What failed", [deliveries, troubled, *_given_up()])
+
+
+def _given_up() -> list[Builder[Panel]]:
+    """Return what waits for a person, or is lost."""
     parked = number(
         "Parked",
         "Given up, with the reason in each message's headers. Fix the cause, then send them to "
@@ -160,7 +166,7 @@ def _failures() -> Block:
         width=8,
         steps=NONE_IS_WELL,
     )
-    return Block("What failed", [deliveries, troubled, parked, unrouted, lost])
+    return [parked, unrouted, lost]
 
 
 def _reconciler() -> Block:

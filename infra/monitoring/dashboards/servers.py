@@ -1,5 +1,8 @@
 """Blocks of the pipeline's dashboard about the OCR API and the servers."""
 
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models.dashboard import Panel
+
 from infra.monitoring.dashboards.board import Block
 from infra.monitoring.dashboards.panels import (
     GREEN,
@@ -100,6 +103,10 @@ def storage() -> Block:
         width=8,
         decimals=None,
     )
+    return Block("MinIO and RabbitMQ", [space, broker_memory, broker_disk, *_traffic()])
+
+
+def _traffic() -> list[Builder[Panel]]:
     objects = series(
         "Requests to the bucket",
         "By kind, each minute. Many unexpected deletes: check who has which key.",
@@ -114,4 +121,4 @@ def storage() -> Block:
         Query("sum(rabbitmq_connections)", "connections"),
         Query("sum(rabbitmq_consumers)", "consumers"),
     )
-    return Block("MinIO and RabbitMQ", [space, broker_memory, broker_disk, objects, connections])
+    return [objects, connections]
