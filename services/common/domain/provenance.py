@@ -17,6 +17,7 @@ from services.common.domain.details import NO_DETAILS, Details, to_details
 from services.common.domain.keys import COLLECTED, FETCHED, REVIEWED
 from services.common.domain.page import PageOfLine, page_from_metadata, page_to_metadata
 from services.common.domain.records import UNKNOWN_HOW, How, Source
+from services.common.domain.sizes import MEBIBYTE
 
 MAX_METADATA_BYTES = 1700
 """S3 allows 2 KiB of user metadata, names included; the rest is reserved for ``fetch-id``."""
@@ -41,6 +42,12 @@ PLACEHOLDER_SOURCES = 100
 
 MOST_SOURCES = 1000
 """Limit of stored sources; ``sources_count`` has none."""
+
+MOST_SOURCES_LENGTH = MEBIBYTE
+"""Fewer long ones: as if all had the length of the new one as JSON. A document of MongoDB has
+16 MiB, in which numbers are longer."""
+FEW_SOURCES = 50
+"""So many always have room."""
 
 MOST_BATCHES = 100
 """Limit of sources with one URL, or name, and collection."""
@@ -264,7 +271,8 @@ def with_source(known: tuple[Source, ...], source: Source) -> tuple[Source, ...]
         source = source.having(**Details.from_fields(vars(same[-1])).to_fields())
     if len(same) >= MOST_BATCHES:
         return (*(each for each in known if each is not same[1]), source)
-    if len(known) < MOST_SOURCES:
+    most = min(MOST_SOURCES, max(FEW_SOURCES, MOST_SOURCES_LENGTH // source.length))
+    if len(known) < most:
         return (*known, source)
     batches = Counter(each.batch_id for each in known)
     largest, number = batches.most_common(1)[0]

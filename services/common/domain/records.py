@@ -267,6 +267,11 @@ class Source(Record):
         return address.rpartition("@")[2].lower() or None
 
     @property
+    def length(self) -> int:
+        """Length as JSON, about."""
+        return sum(len(str(value)) for value in vars(self).values() if value is not None)
+
+    @property
     def came_at(self) -> datetime | None:
         """Its time; earlier versions wrote ``fetched_at``."""
         return self.at or self.fetched_at

@@ -7,15 +7,17 @@ import bson
 import pytest
 
 from services.common.domain.annotation_history import MOST_EARLIER
-from services.common.domain.details import Details
+from services.common.domain.details import Details, to_details
 from services.common.domain.events import EventKind, ObjectEvent
 from services.common.domain.image import SOURCES_DISAGREE, ImageDocument
 from services.common.domain.provenance import (
+    FEW_SOURCES,
     MOST_BATCHES,
     MOST_SOURCES,
     PLACEHOLDER_SOURCES,
     Provenance,
 )
+from services.common.domain.sizes import MEBIBYTE
 from services.consumer import documents
 from tests import factories
 from tests.factories import NOW, annotation, reading
@@ -135,6 +137,25 @@ def test_document_of_very_many_urls_stays_small() -> None:
     assert document.sources_count == MOST_SOURCES + 100
     assert len(document.annotation_history) <= MOST_EARLIER
     assert len(bson.encode(document.to_mongo())) < 300_000
+
+
+@pytest.mark.slow
+def test_document_of_many_long_sources_fits_mongodb() -> None:
+    long = "u" * 7000
+    details, _ = to_details({}, [("box", list(range(10)) * 250)])
+
+    document = ImageDocument.absent("raw/a.png")
+    for number in range(MOST_SOURCES):
+        provenance = origin(number, None)
+        url = f"{provenance.source_url}/{long}"
+        document = document.with_source(
+            replace(provenance, source_url=url, details=details, batch_id=f"b{number % 3}")
+        )
+
+    assert document.sources_count == MOST_SOURCES
+    assert {each.batch_id for each in document.sources} == {"b0", "b1", "b2"}
+    assert len(document.sources) >= FEW_SOURCES
+    assert len(bson.encode(document.to_mongo())) < 8 * MEBIBYTE
 
 
 def test_image_of_many_urls_is_a_placeholder() -> None:
