@@ -21,12 +21,12 @@ from services.common.adapters.rabbitmq.retry_policy import (
 )
 from services.common.runtime.problems import ProblemError
 from services.common.runtime.settings import AmqpSettings
+from services.review.leases import EndedSessions
 from services.review.overview import Overview
 from services.review.quality import QualityCounter
 from services.review.queue import Queue
 from services.review.sessions import (
     COOKIE,
-    EndedSessions,
     PasswordGuesses,
     Session,
     Sessions,

@@ -1,7 +1,12 @@
-"""Leases of images, so that two people never annotate the same one."""
+"""Documents of ``review_leases``, each of which expires by itself.
+
+Leases of images, so that two people never annotate the same one; answers, for Undo; and sessions
+that have ended.
+"""
 
 import hashlib
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -9,6 +14,7 @@ from typing import NamedTuple
 from services.common.adapters.mongo import Collection, Document
 from services.common.domain.errors import DuplicateDocumentError
 from services.review.metrics import LEASES
+from services.review.sessions import Session
 
 KEPT = timedelta(days=1)
 """Retention of who skipped or annotated an image."""
@@ -174,6 +180,27 @@ class Leases:
         return {"session": session, "until": until, "expires_at": now + KEPT}
 
 
+class EndedSessions:
+    """Revoked sessions, shared by all processes and kept over restarts.
+
+    Args:
+        collection: ``review_leases``.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    async def add(self, session: Session) -> None:
+        """Revoke a session."""
+        expires_at = datetime.fromtimestamp(session.expires, tz=UTC)
+        with suppress(DuplicateDocumentError):
+            await self._collection.insert({"_id": _ended(session), "expires_at": expires_at})
+
+    async def has(self, session: Session) -> bool:
+        """Whether a session was revoked."""
+        return await self._collection.find_one({"_id": _ended(session)}) is not None
+
+
 def _once(form: str, session: str) -> dict[str, object]:
     """Return which document is about a form, of which nothing is known but that it is a text."""
     return {"_id": f"form {session} {hashlib.sha256(form.encode(errors='replace')).hexdigest()}"}
@@ -186,3 +213,7 @@ def _noted(found: Document | None) -> Answer | None:
 def _of(image: str, session: str) -> dict[str, object]:
     """Return which document is about the answer of a session."""
     return {"_id": f"answer {session} {image}"}
+
+
+def _ended(session: Session) -> str:
+    return f"ended:{hashlib.sha256(session.id.encode()).hexdigest()}"

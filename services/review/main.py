@@ -28,13 +28,13 @@ from services.label_studio.settings import LabelStudioSettings
 from services.review.access import AppState
 from services.review.api import build_app
 from services.review.label_studio import Inbox, webhook_router
-from services.review.leases import Leases
+from services.review.leases import EndedSessions, Leases
 from services.review.models import watch_loop
 from services.review.overview import TIMEOUT_SECONDS, Overview, OverviewSources, open_overview
 from services.review.quality import QualityCounter
 from services.review.queue import Queue
 from services.review.refreshed_answer import RefreshedAnswer
-from services.review.sessions import EndedSessions, PasswordGuesses, Sessions
+from services.review.sessions import PasswordGuesses, Sessions
 from services.review.settings import ReviewSettings
 from services.review.suspects import SuspectList, suggest
 from services.review.templating import Templates

@@ -8,17 +8,13 @@ import secrets
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 
 from aiolimiter import AsyncLimiter
 from pydantic import SecretStr
 
-from services.common.adapters.mongo import Collection
 from services.common.domain.annotations import to_annotation
-from services.common.domain.errors import DuplicateDocumentError
 
 COOKIE = "docreco_review"
 
@@ -102,27 +98,6 @@ class Sessions:
         return hmac.digest(self._key, text.encode(), "sha256").hex()
 
 
-class EndedSessions:
-    """Revoked sessions, shared by all processes and kept over restarts.
-
-    Args:
-        collection: ``review_leases``, with a TTL index.
-    """
-
-    def __init__(self, collection: Collection) -> None:
-        self._collection = collection
-
-    async def add(self, session: Session) -> None:
-        """Revoke a session."""
-        expires_at = datetime.fromtimestamp(session.expires, tz=UTC)
-        with suppress(DuplicateDocumentError):
-            await self._collection.insert({"_id": _ended(session), "expires_at": expires_at})
-
-    async def has(self, session: Session) -> bool:
-        """Whether a session was revoked."""
-        return await self._collection.find_one({"_id": _ended(session)}) is not None
-
-
 class PasswordGuesses:
     """Rate limit of wrong passwords per minute, for one address and for all.
 
@@ -159,7 +134,3 @@ def _network(address: str) -> str:
     except ValueError:
         return address
     return address if ip.version == 4 else str(ip_network(f"{ip}/64", strict=False))
-
-
-def _ended(session: Session) -> str:
-    return f"ended:{hashlib.sha256(session.id.encode()).hexdigest()}"
