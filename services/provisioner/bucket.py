@@ -4,9 +4,9 @@ What others have set beside ours stays: their notification and lifecycle rules, 
 encryption.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:  # stubs are a development dependency
     from types_aiobotocore_s3.client import S3Client
     from types_aiobotocore_s3.literals import EventType
     from types_aiobotocore_s3.type_defs import (
-        LifecycleRuleOutputTypeDef,
         LifecycleRuleTypeDef,
         QueueConfigurationTypeDef,
         ServerSideEncryptionByDefaultTypeDef,
     )
+
+T = TypeVar("T")
 
 NOTIFIED_EVENTS: tuple["EventType", ...] = (
     "s3:ObjectCreated:Put",
@@ -69,8 +70,7 @@ async def set_up_bucket(
 
 
 async def _encrypt(client: "S3Client", bucket: str) -> None:
-    with _unset(_NO_ENCRYPTION):
-        await client.get_bucket_encryption(Bucket=bucket)
+    if await _found(client.get_bucket_encryption(Bucket=bucket), _NO_ENCRYPTION):
         return
     default: ServerSideEncryptionByDefaultTypeDef = {"SSEAlgorithm": "AES256"}
     await client.put_bucket_encryption(
@@ -94,10 +94,8 @@ async def _notify(client: "S3Client", bucket: str, arn: str, targets: int) -> No
 
 
 async def _expire(client: "S3Client", bucket: str, days: int) -> None:
-    others: list[LifecycleRuleOutputTypeDef] = []
-    with _unset(_NO_LIFECYCLE):
-        present = await client.get_bucket_lifecycle_configuration(Bucket=bucket)
-        others = [each for each in present["Rules"] if each.get("ID") != EXPIRY]
+    present = await _found(client.get_bucket_lifecycle_configuration(Bucket=bucket), _NO_LIFECYCLE)
+    others = [each for each in present["Rules"] if each.get("ID") != EXPIRY] if present else []
     expiry: LifecycleRuleTypeDef = {
         "ID": EXPIRY,
         "Status": "Enabled",
@@ -109,14 +107,14 @@ async def _expire(client: "S3Client", bucket: str, days: int) -> None:
     )
 
 
-@contextmanager
-def _unset(code: str) -> Iterator[None]:
-    """Ignore the error by which a server says that a bucket has no such configuration."""
+async def _found(request: Awaitable[T], absent: str) -> T | None:
+    """Return an answer, or None if the server says by this code that there is no such thing."""
     try:
-        yield
+        return await request
     except ClientError as error:
-        if error.response["Error"]["Code"] != code:
+        if error.response["Error"]["Code"] != absent:
             raise
+        return None
 
 
 def _rules(arn: str, targets: int) -> "list[QueueConfigurationTypeDef]":

@@ -97,9 +97,11 @@ async def test_rules_of_others_stay(s3_settings: S3Settings) -> None:
         set_up = partial(set_up_bucket, store, notification_arn=USUAL_ARN, kept_days=7)
         await set_up()
         present = await client.get_bucket_notification_configuration(Bucket=bucket)
-        rules = [*present["QueueConfigurations"], mine]
         await client.put_bucket_notification_configuration(
-            Bucket=bucket, NotificationConfiguration={"QueueConfigurations": rules}
+            Bucket=bucket,
+            NotificationConfiguration={
+                "QueueConfigurations": [*present["QueueConfigurations"], mine]
+            },
         )
         await client.put_bucket_lifecycle_configuration(
             Bucket=bucket, LifecycleConfiguration={"Rules": [short]}
