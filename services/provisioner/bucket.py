@@ -8,8 +8,6 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from botocore.exceptions import ClientError
-
 from services.common.adapters.object_store import ObjectStore
 from services.provisioner.notification_rules import MOST_TARGETS, names_of, prefixes_of
 
@@ -70,7 +68,7 @@ async def set_up_bucket(
 
 
 async def _encrypt(client: "S3Client", bucket: str) -> None:
-    if await _found(client.get_bucket_encryption(Bucket=bucket), _NO_ENCRYPTION):
+    if await _found(client, client.get_bucket_encryption(Bucket=bucket), _NO_ENCRYPTION):
         return
     default: ServerSideEncryptionByDefaultTypeDef = {"SSEAlgorithm": "AES256"}
     await client.put_bucket_encryption(
@@ -94,7 +92,9 @@ async def _notify(client: "S3Client", bucket: str, arn: str, targets: int) -> No
 
 
 async def _expire(client: "S3Client", bucket: str, days: int) -> None:
-    present = await _found(client.get_bucket_lifecycle_configuration(Bucket=bucket), _NO_LIFECYCLE)
+    present = await _found(
+        client, client.get_bucket_lifecycle_configuration(Bucket=bucket), _NO_LIFECYCLE
+    )
     others = [each for each in present["Rules"] if each.get("ID") != EXPIRY] if present else []
     expiry: LifecycleRuleTypeDef = {
         "ID": EXPIRY,
@@ -107,11 +107,11 @@ async def _expire(client: "S3Client", bucket: str, days: int) -> None:
     )
 
 
-async def _found(request: Awaitable[T], absent: str) -> T | None:
+async def _found(client: "S3Client", request: Awaitable[T], absent: str) -> T | None:
     """Return an answer, or None if the server says by this code that there is no such thing."""
     try:
         return await request
-    except ClientError as error:
+    except client.exceptions.ClientError as error:
         if error.response["Error"]["Code"] != absent:
             raise
         return None
