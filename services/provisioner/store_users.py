@@ -27,7 +27,7 @@ _Right = tuple[list[str], str]
 
 
 class _Bucket:
-    """What rights of a bucket are about."""
+    """Rights of a bucket, and names of what they are about."""
 
     def __init__(self, name: str) -> None:
         self.arn = f"arn:aws:s3:::{name}"

@@ -47,7 +47,7 @@ MOST_SOURCES_LENGTH = MEBIBYTE
 """Fewer long ones: as if all had the length of the new one as JSON. A document of MongoDB has
 16 MiB, in which numbers are longer."""
 FEW_SOURCES = 50
-"""So many always have room."""
+"""Number that always has room."""
 
 MOST_BATCHES = 100
 """Limit of sources with one URL, or name, and collection."""
