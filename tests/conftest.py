@@ -57,10 +57,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def patient_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pages search to the end in their first answer, however slow the machine is."""
-    for name in ("FIRST_SECONDS", "SEARCH_SECONDS"):
-        monkeypatch.setattr(f"services.review.search_limits.{name}", 60.0)
+def patient_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing be given up, or shown without its answer, because the machine is slow."""
+    for limit in (
+        "cli.doctor.TIMEOUT_SECONDS",
+        "common.runtime.health.CHECK_TIMEOUT_SECONDS",
+        "review.refreshed_answer.FIRST_SECONDS",
+        "review.search_limits.FIRST_SECONDS",
+        "review.search_limits.SEARCH_SECONDS",
+    ):
+        monkeypatch.setattr(f"services.{limit}", 60.0)
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +164,7 @@ def mongo_settings(
 ) -> Iterator[MongoSettings]:
     """MongoDB, and the name of a database that is dropped afterwards."""
     url = MongoDsn(servers.mongo_url.get_secret_value())
-    settings = MongoSettings(url=url, database=f"test-{uuid4().hex}")
+    settings = MongoSettings(url=url, database=f"test-{uuid4().hex}", timeout_seconds=60.0)
     yield settings
     mongo_client.drop_database(settings.database)
 

@@ -31,7 +31,7 @@ from services.consumer.documents import HANDLED
 from tests.support.ocr_api import ScriptedOcrApi, prediction, scripted_ocr_api
 from tests.support.servers import environment_of
 from tests.support.started import parse
-from tests.support.waiting import eventually
+from tests.support.waiting import deadline, eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,7 +108,7 @@ class Service:
     async def stopped(self) -> int:
         """Send SIGTERM; return the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(30):
+        async with deadline():
             return await self.process.wait()
 
 
@@ -151,7 +151,7 @@ async def test_sigterm_finishes_what_is_in_work_and_takes_nothing_more(site: Sit
     await site.upload("a.png")
     await site.notify("a.png")
     async with running("consumer", site.environment) as consumer:
-        async with asyncio.timeout(30):
+        async with deadline():
             await gate.entered.wait()
         stopping = asyncio.create_task(consumer.stopped())
         await site.upload("b.png")
@@ -174,7 +174,7 @@ async def test_sigterm_leaves_what_does_not_finish_in_time_in_the_queue(site: Si
     await site.upload("a.png")
     await site.notify("a.png")
     async with running("consumer", site.environment, CONSUMER_DRAIN_SECONDS="0.5") as consumer:
-        async with asyncio.timeout(30):
+        async with deadline():
             await gate.entered.wait()
         assert await consumer.stopped() == 0
     gate.open.set()

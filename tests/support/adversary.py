@@ -51,12 +51,7 @@ def strict_settings(*, patient: bool = True, **changes: Any) -> DownloadSettings
 
 def loopback_settings(**changes: Any) -> DownloadSettings:
     """Return settings by which all addresses of this machine, and no others, can be reached."""
-    values: dict[str, Any] = {
-        "allowed_private_networks": (ip_network("127.0.0.0/8"),),
-        "max_item_bytes": LIMIT_BYTES,
-        "max_redirects": 3,
-    }
-    return DownloadSettings(**(values | changes))
+    return strict_settings(**{"allowed_private_networks": (ip_network("127.0.0.0/8"),), **changes})
 
 
 async def outcome(downloader: Downloader, url: str) -> str:

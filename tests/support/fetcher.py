@@ -33,12 +33,11 @@ from services.fetcher.batches.dispatcher import Dispatcher
 from services.fetcher.main import Configuration, make_dispatcher, make_shared, run
 from services.fetcher.settings import FetcherSettings
 from services.fetcher.sources.archives.settings import ArchiveSettings
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, deadline, eventually
 
 DELAY_MS = 100
 DELIVERY_LIMIT = 100
 """As in ``rabbitmq/definitions.json``."""
-DEADLINE_SECONDS = 180.0
 QUORUM: Mapping[str, Any] = {"x-queue-type": "quorum"}
 
 
@@ -156,7 +155,7 @@ async def hosts_by_partition(
         arrived.put_nowait((partition, message.body.decode()))
 
     async with (
-        asyncio.timeout(DEADLINE_SECONDS),
+        deadline(),
         connect(surroundings.amqp) as connection,
         open_publisher(surroundings.amqp) as publisher,
     ):
@@ -187,8 +186,7 @@ def dispatcher_of(surroundings: Surroundings) -> Dispatcher:
 async def running_fetcher(
     surroundings: Surroundings,
     *,
-    idle_timeout_seconds: float = 30.0,
-    total_timeout_seconds: float = 30.0,
+    idle_timeout_seconds: float = DEADLINE_SECONDS,
     archives: ArchiveSettings | None = None,
     **changes: Any,
 ) -> AsyncIterator[aiohttp.ClientSession]:
@@ -203,7 +201,7 @@ async def running_fetcher(
         downloads=DownloadSettings(
             allowed_private_networks=(ip_network("127.0.0.0/8"),),
             idle_timeout_seconds=idle_timeout_seconds,
-            total_timeout_seconds=total_timeout_seconds,
+            total_timeout_seconds=DEADLINE_SECONDS,
             max_item_bytes=256 * 1024,
         ),
         archives=archives or ArchiveSettings(),
@@ -245,15 +243,15 @@ def fetcher_process(
 
 async def wait_ready(api: aiohttp.ClientSession) -> None:
     """Wait until a fetcher takes jobs."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while True:
-            try:
-                async with api.get("/readyz") as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientConnectionError:
-                pass  # it does not listen yet
-            await asyncio.sleep(0.05)
+
+    async def is_ready() -> bool:
+        try:
+            async with api.get("/readyz") as response:
+                return response.status == 200
+        except aiohttp.ClientConnectionError:
+            return False  # it does not listen yet
+
+    await eventually(is_ready)
 
 
 async def submit(api: aiohttp.ClientSession, *urls: str, **options: Any) -> dict[str, Any]:
@@ -274,12 +272,12 @@ async def get_json(api: aiohttp.ClientSession, path: str) -> Any:
 
 async def wait_done(api: aiohttp.ClientSession, batch_id: str) -> dict[str, Any]:
     """Wait until nothing of a batch is queued; return it."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while True:
-            batch: dict[str, Any] = await get_json(api, f"/batches/{batch_id}")
-            if batch["counts"]["queued"] == 0:
-                return batch
-            await asyncio.sleep(0.05)
+
+    async def done() -> dict[str, Any] | None:
+        batch: dict[str, Any] = await get_json(api, f"/batches/{batch_id}")
+        return batch if batch["counts"]["queued"] == 0 else None
+
+    return await eventually(done)
 
 
 async def items_by_url(api: aiohttp.ClientSession, batch_id: str) -> dict[str, dict[str, Any]]:

@@ -30,9 +30,10 @@ from services.consumer.settings import ConsumerSettings
 from services.consumer.shadow import ShadowReader
 from services.consumer.worker import Worker
 from tests.support.ocr_api import ScriptedOcrApi
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 QUORUM = {"x-queue-type": "quorum"}
+OCR_SECONDS = DEADLINE_SECONDS
 
 IMAGE = b"any bytes: the scripted API does not decode them"
 
@@ -112,10 +113,8 @@ async def open_worker(
         yield make_worker(ocr, store=store, database=database)
 
 
-def open_ocr(
-    ocr_api: ScriptedOcrApi, *, seconds: float = 5
-) -> AbstractAsyncContextManager[OcrClient]:
-    return open_ocr_client(ConsumerSettings(ocr_url=ocr_api.url, ocr_timeout_seconds=seconds))
+def open_ocr(ocr_api: ScriptedOcrApi) -> AbstractAsyncContextManager[OcrClient]:
+    return open_ocr_client(ConsumerSettings(ocr_url=ocr_api.url, ocr_timeout_seconds=OCR_SECONDS))
 
 
 def make_worker(
@@ -150,7 +149,7 @@ async def indexing(
 ) -> AsyncIterator[Settlements]:
     """Consume for the length of an ``async with`` block; a candidate reads every image, too."""
     settlements, stop = Settlements(), asyncio.Event()
-    async with open_ocr(ocr_api) as ocr, open_ocr(candidate or ocr_api, seconds=60) as other:
+    async with open_ocr(ocr_api) as ocr, open_ocr(candidate or ocr_api) as other:
         shadow = ShadowReader(
             store=store,
             recogniser=other,

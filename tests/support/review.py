@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from html import unescape
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout, CookieJar
+from aiohttp import ClientSession, CookieJar
 from pydantic import HttpUrl
 
 from infra.local.ports import pick_free_ports
@@ -169,8 +169,7 @@ async def add_page(review: Site, *, is_transcribed: bool = False, **fields: Any)
 @asynccontextmanager
 async def open_person(url: str, name: str = "ada", password: str = "") -> AsyncIterator[Person]:
     """Log in at a review page for the length of an ``async with`` block."""
-    timeout = ClientTimeout(total=30)
-    async with ClientSession(url, cookie_jar=CookieJar(unsafe=True), timeout=timeout) as client:
+    async with ClientSession(url, cookie_jar=CookieJar(unsafe=True)) as client:
         data = {"name": name, "password": password, "then": "/queue"}
         async with client.post("/login", data=data, allow_redirects=False) as response:
             assert response.status == 303, await response.text()

@@ -21,7 +21,7 @@ from app.service import OcrService
 from app.settings import OcrSettings
 from services.common.download.settings import DownloadSettings
 from services.common.runtime.server import http_server, serve_until
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, until
 
 
 @dataclass
@@ -48,7 +48,7 @@ class FakeEngine:
         """Wait for ``gate`` and return ``reading`` for each; remember how wide they were."""
         self.calls += 1
         self.batches.append([pixels.shape[1] for pixels in images])
-        if not self.gate.wait(timeout=30):
+        if not self.gate.wait(DEADLINE_SECONDS):
             raise TimeoutError("these images were not released")
         return [self.reading for _ in images]
 
@@ -163,16 +163,3 @@ async def ready(api: Api) -> None:
             return response.status == 200
 
     await eventually(is_ready)
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    """Wait until a condition holds.
-
-    Raises:
-        TimeoutError: It does not within ``seconds``.
-    """
-
-    async def answer() -> bool:
-        return condition()
-
-    await eventually(answer, seconds=seconds)

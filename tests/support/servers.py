@@ -55,6 +55,7 @@ def s3_settings_of(servers: Addresses) -> S3Settings:
         bucket=name,
         pages_bucket=f"{name}-pages",
         submitted_bucket=f"{name}-submitted",
+        connect_timeout_seconds=60.0,
     )
 
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 from unittest.mock import patch
 
 from typing_extensions import override
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -32,6 +34,16 @@ class _Loop(asyncio.SelectorEventLoop):
     @override
     def time(self) -> float:
         return self._virtual.now
+
+
+def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run a test whose outcome would otherwise depend on the speed of the machine."""
+
+    @wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        run_in_virtual_time(test(*args, **kwargs))
+
+    return run
 
 
 def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:

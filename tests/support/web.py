@@ -10,6 +10,8 @@ from aiohttp import web
 from PIL import Image
 from yarl import URL
 
+from tests.support.waiting import deadline
+
 NO_ROBOTS = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -122,7 +124,7 @@ async def exchange(url: str | URL, headers: list[str], body: bytes) -> bytes:
     start = [f"POST {address.raw_path} HTTP/1.1", f"Host: {address.authority}", *headers]
     writer.write("\r\n".join([*start, "", ""]).encode() + body)
     try:
-        async with asyncio.timeout(20):
+        async with deadline():
             return await reader.readuntil(b"\r\n\r\n")
     finally:
         writer.close()

@@ -24,7 +24,8 @@ from services.common.runtime.settings import S3Settings
 from services.consumer.ocr_client import open_ocr_client
 from services.consumer.settings import ConsumerSettings
 from tests.support.images import damaged_images, line_image
-from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api, until
+from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.waiting import until
 
 
 @asynccontextmanager

@@ -49,7 +49,6 @@ async def minio(tmp_path: Path) -> AsyncIterator[Store]:
         endpoint_url=HttpUrl(url_of(home.ports.minio_port)),
         access_key_id=home.settings.minio_user,
         secret_access_key=home.settings.minio_password,
-        connect_timeout_seconds=1,
     )
     async with Supervisor(on_event=print) as supervisor:
         yield Store(settings, program, supervisor)

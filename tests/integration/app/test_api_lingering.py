@@ -6,6 +6,7 @@ from http.client import HTTPConnection
 import pytest
 
 from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.waiting import DEADLINE_SECONDS, deadline
 from tests.support.web import FORM_TYPE, TWO_LENGTHS, chunked, exchange
 
 LARGE = bytes(30_000_000)
@@ -17,7 +18,7 @@ def _send(api: Api) -> tuple[int, bytes]:
     """Send all of the body before looking at the answer, as many clients do."""
     base = api.session._base_url
     assert base is not None
-    connection = HTTPConnection(str(base.host), base.port or 0, timeout=20)
+    connection = HTTPConnection(str(base.host), base.port or 0, timeout=DEADLINE_SECONDS)
     try:
         connection.request("POST", "/predict", body=LARGE, headers=FORM)
         response = connection.getresponse()
@@ -47,7 +48,7 @@ async def test_a_refused_client_that_sends_no_more_is_not_waited_for_long(
         lines = ["POST /predict HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(LARGE)}"]
         lines += [f"{name}: {value}" for name, value in FORM.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode())
-        async with asyncio.timeout(20):
+        async with deadline():
             answer = await reader.read()  # to the end of the connection
         writer.close()
         await writer.wait_closed()

@@ -17,7 +17,8 @@ from app.images import Pixels, measure
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.settings import LogSettings
 from tests.support.images import damaged_images, draw_line, encode, line_image, oversized_images
-from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api, until
+from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.waiting import DEADLINE_SECONDS, deadline, until
 
 KIB = 1024
 
@@ -149,7 +150,7 @@ async def test_a_batch_with_too_few_readings_is_read_one_by_one() -> None:
     engine = ForgetfulEngine(best_batch=4)
     async with running_api(lambda: engine, threads=1) as api:
         await ready(api)
-        async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        async with deadline(), asyncio.TaskGroup() as tasks:
             tasks.create_task(api.predict(line(320)))
             await until(lambda: engine.calls == 1)
             rest = [tasks.create_task(api.predict(line(320))) for _ in range(3)]
@@ -166,13 +167,13 @@ async def test_headers_that_take_long_leave_no_room_for_more(
     gate = threading.Event()
 
     def slow(content: bytes, *, max_pixels: int) -> tuple[int, int]:
-        assert gate.wait(10)
+        assert gate.wait(DEADLINE_SECONDS)
         return measure(content, max_pixels=max_pixels)
 
     monkeypatch.setattr("app.predictor.measure", slow)
     async with picky_api(threads=1, max_waiting=1) as (api, _), asyncio.TaskGroup() as tasks:
         accepted = [tasks.create_task(api.predict(line(320))) for _ in range(2)]
-        await until(lambda: api.queue.in_work == 2, seconds=60)
+        await until(lambda: api.queue.in_work == 2)
 
         status, body = await api.predict(line(320))
 
@@ -237,7 +238,7 @@ async def test_a_slow_engine_sheds_what_would_wait_too_long(width: int, least_wi
             accepted = [tasks.create_task(api.predict(line(width))) for _ in range(2)]
             await until(lambda: engine.calls == 1 and api.queue.waiting == 1)
 
-            async with asyncio.timeout(10), api.post(line(width)) as response:
+            async with deadline(), api.post(line(width)) as response:
                 body = await response.json(content_type=None)
 
             assert (response.status, body["code"]) == (503, "overloaded")

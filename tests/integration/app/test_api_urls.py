@@ -11,11 +11,16 @@ from aiohttp import web
 from app.service import DOWNLOADS
 from services.common.download.settings import DownloadSettings
 from tests.support.images import line_image
-from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api, until
+from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.waiting import DEADLINE_SECONDS, deadline, until
 from tests.support.web import WebSite, open_raw_server
 
 KIB = 1024
-LOCAL = DownloadSettings(allowed_private_networks=(ip_network("127.0.0.1/32"),))
+LOCAL = DownloadSettings(
+    allowed_private_networks=(ip_network("127.0.0.1/32"),),
+    idle_timeout_seconds=DEADLINE_SECONDS,
+    total_timeout_seconds=DEADLINE_SECONDS,
+)
 
 
 @pytest.fixture
@@ -96,10 +101,10 @@ async def test_slow_hosts_keep_other_urls_waiting_but_no_image_that_is_sent(
         slow = site.add("/slow.png", wait)
         async with asyncio.TaskGroup() as tasks:
             asking = [tasks.create_task(ask(api, slow)) for _ in range(DOWNLOADS)]
-            await until(lambda: site.hits["/slow.png"] == DOWNLOADS, seconds=60)
+            await until(lambda: site.hits["/slow.png"] == DOWNLOADS)
 
             uploaded, _ = await api.predict(line_image("b"))
-            async with asyncio.timeout(60):
+            async with deadline():
                 status, body, retry_after = await ask(api, slow)
 
             go_on.set()
@@ -112,8 +117,7 @@ async def test_slow_hosts_keep_other_urls_waiting_but_no_image_that_is_sent(
 async def test_what_was_fetched_counts_as_held(site: WebSite) -> None:
     engine = FakeEngine()
     engine.gate.set()
-    downloads = DownloadSettings(allowed_private_networks=(ip_network("127.0.0.1/32"),))
-    async with running_api(lambda: engine, downloads=downloads, max_held_bytes=8 * KIB) as api:
+    async with running_api(lambda: engine, downloads=LOCAL, max_held_bytes=8 * KIB) as api:
         await ready(api)
         large = site.add_body("/line.png", line_image("a") + bytes(8 * KIB))
 

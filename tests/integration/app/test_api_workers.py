@@ -16,10 +16,9 @@ from prometheus_client.samples import Sample
 
 from infra.local.ports import pick_free_ports
 from tests.support.images import line_image
-from tests.support.waiting import eventually
+from tests.support.waiting import deadline, eventually
 
 ROOT = Path(__file__).parents[3]
-START_SECONDS = 120.0
 """On a busy machine, loading three copies of a model's libraries takes long."""
 
 
@@ -84,14 +83,14 @@ async def running_workers(temporary: Path) -> AsyncIterator[Workers]:
     )
     workers = Workers(process, f"http://127.0.0.1:{port}")
     try:
-        await eventually(workers.is_ready, seconds=START_SECONDS)
+        await eventually(workers.is_ready)
         yield workers
     finally:
         children = workers.children if process.returncode is None else set()
         if process.returncode is None:
             process.kill()
             await process.wait()
-        await eventually(lambda: _are_gone(children), seconds=START_SECONDS)
+        await eventually(lambda: _are_gone(children))
 
 
 async def _are_gone(pids: set[int]) -> bool:
@@ -109,7 +108,7 @@ async def test_metrics_are_those_of_all_processes_and_survive_one(workers: Worke
                 tasks.create_task(workers.predict())
         return len(workers.children) == 2
 
-    await eventually(both_there, seconds=START_SECONDS)
+    await eventually(both_there)
     before = (await workers.metrics())["ocr_predictions_total"]
     assert before >= 8
     assert [await workers.predict() for _ in range(10)] == [200] * 10
@@ -124,7 +123,7 @@ async def test_metrics_are_those_of_all_processes_and_survive_one(workers: Worke
         children = workers.children
         return len(children) == 2 and victim not in children and survivor in children
 
-    await eventually(replaced, seconds=START_SECONDS)
+    await eventually(replaced)
     assert [await workers.predict() for _ in range(4)] == [200] * 4
     after = await workers.metrics()
     assert after["ocr_predictions_total"] == before + 14
@@ -164,7 +163,7 @@ async def test_every_process_ends_on_sigterm_and_answers_before(workers: Workers
         workers.process.terminate()
     assert [task.result() for task in asked] == [200] * 6
 
-    async with asyncio.timeout(30):
+    async with deadline():
         assert await workers.process.wait() == 0
     await eventually(lambda: _are_gone(children))
 
@@ -174,7 +173,7 @@ async def test_processes_end_when_their_parent_was_killed(workers: Workers) -> N
     workers.process.kill()
     await workers.process.wait()
 
-    await eventually(lambda: _are_gone(children), seconds=START_SECONDS)
+    await eventually(lambda: _are_gone(children))
     assert not await workers.is_ready()
 
 
@@ -185,7 +184,7 @@ async def test_wrong_settings_are_an_error_not_processes_that_die_for_ever() -> 
         stderr=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(START_SECONDS):
+        async with deadline():
             assert await process.wait() != 0
     finally:
         if process.returncode is None:

@@ -9,7 +9,8 @@ from aiohttp import FormData
 from app.engines.base import Engine, EngineReading
 from app.engines.loading import load_engine
 from tests.support.images import CORPORA, line_image, readable_images
-from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api, until
+from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.waiting import deadline, until
 
 KIB = 1024
 PROBLEM_JSON = "application/problem+json"
@@ -140,7 +141,7 @@ async def test_endless_upload_is_cut_off_while_it_is_being_read(api: Api) -> Non
 
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     async with (
-        asyncio.timeout(20),
+        deadline(),
         api.session.post("/predict", data=endless(), headers=headers) as response,
     ):
         answered.set()
@@ -176,7 +177,7 @@ async def test_more_requests_than_may_wait_are_turned_away_at_once() -> None:
             accepted = [tasks.create_task(api.predict(image)) for _ in range(3)]
             await until(lambda: api.queue.in_work == 3)
 
-            async with asyncio.timeout(60), api.post(image) as response:
+            async with deadline(), api.post(image) as response:
                 body = await response.json(content_type=None)
 
             assert (response.status, body["code"]) == (503, "overloaded")
@@ -197,7 +198,7 @@ async def test_health_answers_while_every_thread_reads() -> None:
             await until(lambda: engine.calls == 2)  # one a thread
 
             for path in ("/livez", "/readyz", "/metrics"):
-                async with asyncio.timeout(60), api.session.get(path) as response:
+                async with deadline(), api.session.get(path) as response:
                     assert response.status == 200
 
             assert not any(task.done() for task in predictions)

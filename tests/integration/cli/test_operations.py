@@ -1,6 +1,5 @@
 """``docreco reconcile``, ``repredict``, ``forget`` and ``parked`` as a person gives them."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 from tests.support.commands import docreco
 from tests.support.pages import line_boxes, page_file
 from tests.support.servers import environment_of
+from tests.support.waiting import eventually
 
 QUEUES = {
     OCR_QUEUES.work,
@@ -157,9 +157,7 @@ async def test_reconcile_counts_and_queues(site: Site) -> None:
         found = await answer("reconcile", "--dry-run", "--min-age", "0")
         return bool(found["found"]["missing"] == 1 and found["queued"] == 0)
 
-    async with asyncio.timeout(20):
-        while not await is_old_enough():
-            pass
+    await eventually(is_old_enough)
     assert (await answer("reconcile", "--min-age", "0"))["queued"] == 1
     assert await site.publisher.depth(OCR_QUEUES.work) == 1
     people = await docreco("reconcile", "--dry-run")

@@ -28,7 +28,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
 from services.common.domain.errors import TransientError
 from services.common.runtime.settings import AmqpSettings
 from tests.support.indexing import Settlements, open_queues
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 
 class HiccupError(TransientError):
@@ -77,7 +77,7 @@ async def die_holding_a_delivery(settings: AmqpSettings, queues: Queues) -> None
     """Take a delivery and lose the connection, as a killed consumer does."""
     connection = await aio_pika.connect(str(settings.url))
     channel = await connection.channel()
-    await (await channel.get_queue(queues.work)).get(timeout=10)
+    await (await channel.get_queue(queues.work)).get(timeout=DEADLINE_SECONDS)
     await connection.close()
 
 

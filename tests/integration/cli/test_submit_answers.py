@@ -10,20 +10,26 @@ from services.cli.errors import ServiceDownError
 from services.cli.fetcher import open_fetcher
 from services.cli.settings import CliSettings
 from services.cli.submit import send
+from tests.support.waiting import until
 from tests.support.web import WebSite
 
 
 async def test_list_is_waited_for_as_long_as_the_fetcher_takes_to_read_it(site: WebSite) -> None:
-    async def answer_slowly(_: web.Request) -> web.Response:
-        await asyncio.sleep(0.6)
+    is_read = asyncio.Event()
+
+    async def answer_when_read(_: web.Request) -> web.Response:
+        await is_read.wait()
         return web.json_response({"batch_id": "b", "accepted": 1}, status=202)
 
-    site.add("/batches", answer_slowly)
-    site.add("/batches/b", answer_slowly)
-    settings = CliSettings(fetcher_url=HttpUrl(site.base_url), timeout_seconds=0.2)
+    site.add("/batches", answer_when_read)
+    site.add("/batches/b", answer_when_read)
+    settings = CliSettings(fetcher_url=HttpUrl(site.base_url), timeout_seconds=1)
 
     async with open_fetcher(settings) as fetcher:
-        assert (await send(fetcher, "https://h.test/large.zip")).batch_id == "b"
-    with pytest.raises(ServiceDownError, match="timeout"):
-        async with open_fetcher(settings) as fetcher:
-            await fetcher.batch("b")
+        sending = asyncio.create_task(send(fetcher, "https://h.test/large.zip"))
+        await until(lambda: site.hits["/batches"] == 1)
+        with pytest.raises(ServiceDownError, match="timeout"):
+            async with open_fetcher(settings) as other:
+                await other.batch("b")
+        is_read.set()
+        assert (await sending).batch_id == "b"

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from services.common.adapters.rabbitmq.retry_policy import DeliveryOutcome, Queues
 from services.common.runtime.settings import AmqpSettings
+from tests.support import indexing
 from tests.support.indexing import Start
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem
 from tests.support.waiting import eventually
@@ -128,8 +129,10 @@ async def test_api_that_is_down_delays_and_loses_nothing(
 
 
 async def test_api_that_hangs_on_one_image_delays_only_that_one(
-    start: Start, ocr_api: ScriptedOcrApi
+    start: Start, ocr_api: ScriptedOcrApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(indexing, "OCR_SECONDS", 2.0)
+
     async def hang_once(image: bytes) -> web.Response:
         if image == b"slow" and len(set(ocr_api.seen)) == 1:
             await asyncio.Event().wait()

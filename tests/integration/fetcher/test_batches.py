@@ -19,6 +19,7 @@ from tests.support.fetcher import (
     submit,
     wait_done,
 )
+from tests.support.waiting import deadline
 from tests.support.web import WebSite, png
 
 
@@ -88,7 +89,7 @@ async def test_cancelled_batch_stops_and_its_counts_add_up(
 
         async with api.post(f"/batches/{batch_id}/cancel") as response:
             cancelled = await response.json()
-        async with asyncio.timeout(60):
+        async with deadline():
             await interrupted.wait()
 
         assert response.status == 200

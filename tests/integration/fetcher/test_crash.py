@@ -39,7 +39,6 @@ from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
 from services.fetcher.politeness.source import ItemSource
 from services.fetcher.worker import Worker
 from tests.support.fetcher import (
-    DEADLINE_SECONDS,
     Surroundings,
     dispatcher_of,
     fetcher_process,
@@ -48,6 +47,7 @@ from tests.support.fetcher import (
     wait_done,
     wait_ready,
 )
+from tests.support.waiting import DEADLINE_SECONDS, deadline
 from tests.support.web import open_site, png
 
 JOB = FetchJob("b/0000000001", "b", "http://x.test/")
@@ -162,7 +162,7 @@ async def test_message_that_is_no_job_is_parked(surroundings: Surroundings) -> N
         async with await aio_pika.connect(str(surroundings.amqp.url)) as connection:
             channel = await connection.channel()
             parked = await channel.get_queue(FETCH_QUEUES.parked)
-            async with asyncio.timeout(DEADLINE_SECONDS):
+            async with deadline():
                 codes = [message.headers["x-code"] async for message in _take(parked, 3)]
     assert codes == ["invalid_job"] * 3
 

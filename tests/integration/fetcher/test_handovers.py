@@ -20,7 +20,8 @@ from services.common.adapters.rabbitmq.retry_policy import (
     Handler,
 )
 from services.fetcher.jobs import FetchJob
-from tests.support.fetcher import DEADLINE_SECONDS, DELIVERY_LIMIT, Surroundings
+from tests.support.fetcher import DELIVERY_LIMIT, Surroundings
+from tests.support.waiting import deadline
 
 JOB = FetchJob("b/0000000001", "b", "http://x.test/")
 
@@ -39,7 +40,7 @@ async def test_job_that_is_handed_over_again_and_again_begins_a_new_count(
         return work
 
     async with (
-        asyncio.timeout(DEADLINE_SECONDS),
+        deadline(),
         connect(surroundings.amqp) as connection,
         open_publisher(surroundings.amqp) as publisher,
     ):
@@ -81,7 +82,7 @@ async def test_stop_is_not_held_up_by_a_cancellation_that_was_lost(
     monkeypatch.setattr(partitions, "SHARE_EVERY_SECONDS", 0.01)
     stop = asyncio.Event()
     consumer = make_consumer(surroundings, handle=_done)
-    async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as tasks:
+    async with deadline(), asyncio.TaskGroup() as tasks:
         tasks.create_task(consumer.run(stop))
         await asked.wait()
         stop.set()
@@ -98,7 +99,7 @@ async def consumed(surroundings: Surroundings) -> Delivery:
         stop.set()
         return "done"
 
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with deadline():
         await make_consumer(surroundings, handle=handle).run(stop)
     return given[0]
 

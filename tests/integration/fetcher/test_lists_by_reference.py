@@ -272,12 +272,7 @@ async def stalled(
 
     async with (
         open_site() as site,
-        running_fetcher(
-            surroundings,
-            host_concurrency=2,
-            idle_timeout_seconds=600.0,
-            total_timeout_seconds=600.0,
-        ) as api,
+        running_fetcher(surroundings, host_concurrency=2) as api,
     ):
         urls = [site.add(f"/{number}", handle) for number in range(2 * PAGE_ROWS + 5)]
         batch_id = (await submit(api, *urls))["batch_id"]

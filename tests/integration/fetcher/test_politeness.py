@@ -24,37 +24,29 @@ from tests.support.waiting import eventually
 from tests.support.web import WebSite, open_raw_server, open_site, png
 
 HOST_CONCURRENCY = 2
-HOST_RATE = 10
 HOSTS = 32
 """Enough hosts to be in more partitions than one of two processes keeps: in half of them."""
 
 
 class Watched:
-    """A host that notes how many ask at once, and when."""
+    """A slow host that notes how many ask at once."""
 
-    def __init__(self, site: WebSite, seconds: float = 0.0) -> None:
+    def __init__(self, site: WebSite) -> None:
         self._site = site
-        self._seconds = seconds
         self._active = 0
         self.most_at_once = 0
-        self.times: list[float] = []
 
     def add(self, path: str, body: bytes) -> str:
         async def handle(_: web.Request) -> web.Response:
-            self.times.append(time.monotonic())
             self._active += 1
             self.most_at_once = max(self.most_at_once, self._active)
             try:
-                await asyncio.sleep(self._seconds)
+                await asyncio.sleep(0.3)
             finally:
                 self._active -= 1
             return web.Response(body=body)
 
         return self._site.add(path, handle)
-
-    @property
-    def most_in_a_second(self) -> int:
-        return max(sum(start <= each < start + 1 for each in self.times) for start in self.times)
 
 
 async def stored_by(api: aiohttp.ClientSession) -> float:
@@ -69,13 +61,13 @@ async def test_limits_of_hosts_hold_over_processes_that_come_and_are_killed(
     surroundings: Surroundings,
 ) -> None:
     ports = [pick_free_ports().fetcher_port for _ in range(2)]
-    limits = {"host_concurrency": str(HOST_CONCURRENCY), "host_rate": str(HOST_RATE)}
+    limits = {"host_concurrency": str(HOST_CONCURRENCY)}
     async with AsyncExitStack() as stack:
         sites = [
             await stack.enter_async_context(open_site(f"127.0.0.{each}"))
             for each in range(1, HOSTS + 1)
         ]
-        hosts = [Watched(site, seconds=0.3) for site in sites]
+        hosts = [Watched(site) for site in sites]
         urls = [
             host.add(f"/{number}", png(100 * each + number))
             for number in range(30)
@@ -107,9 +99,6 @@ async def test_limits_of_hosts_hold_over_processes_that_come_and_are_killed(
     assert before["queued"] > 0
     assert batch["counts"]["stored"] == len(urls)
     assert max(host.most_at_once for host in hosts) == HOST_CONCURRENCY
-    # a process that takes over does not know when the one before asked last, and a busy machine
-    # makes requests bunch; limits that each process kept by itself would give twice the rate
-    assert max(host.most_in_a_second for host in hosts) < 1.5 * HOST_RATE
 
 
 async def test_host_that_does_not_answer_holds_up_no_other(
@@ -151,16 +140,21 @@ async def counts_where(
 
 async def test_slow_host_holds_up_no_other(surroundings: Surroundings, site: WebSite) -> None:
     good = [site.add_body(f"/{number}", png(number)) for number in range(60)]
-    async with open_site("127.0.0.2") as slow_site:
-        slow = Watched(slow_site, seconds=3)
-        bad = [slow.add(f"/{number}", png(1000 + number)) for number in range(60)]
-        async with running_fetcher(surroundings, concurrency=4) as api:
-            batch_id = (await submit(api, *bad, *good))["batch_id"]
-            counts = await eventually(lambda: counts_where(api, batch_id, stored=60))
-            async with api.post(f"/batches/{batch_id}/cancel") as response:
-                assert response.status == 200
+    asked = count()
 
-    assert counts["queued"] >= 52  # all of the slow ones but what it can do in the meantime
+    async def answer_once(_: web.Request) -> web.Response:
+        if next(asked):
+            await asyncio.Event().wait()
+        return web.Response(body=png(1000))
+
+    async with open_site("127.0.0.2") as slow, running_fetcher(surroundings, concurrency=4) as api:
+        bad = [slow.add(f"/{number}", answer_once) for number in range(60)]
+        batch_id = (await submit(api, *bad, *good))["batch_id"]
+        counts = await eventually(lambda: counts_where(api, batch_id, stored=61))
+        async with api.post(f"/batches/{batch_id}/cancel") as response:
+            assert response.status == 200
+
+    assert counts["queued"] == 59
 
 
 async def test_throttling_host_is_paused(surroundings: Surroundings, site: WebSite) -> None:
@@ -182,16 +176,21 @@ async def test_throttling_host_is_paused(surroundings: Surroundings, site: WebSi
 
 
 async def test_crawl_delay_of_robots_txt_is_kept(surroundings: Surroundings, site: WebSite) -> None:
-    watched = Watched(site)
+    times: list[float] = []
+
+    async def handle(_: web.Request) -> web.Response:
+        times.append(time.monotonic())
+        return web.Response(body=png(len(times)))
+
     site.add_body("/robots.txt", b"User-agent: *\nCrawl-delay: 0.5\n", content_type="text/plain")
-    urls = [watched.add(f"/{number}", png(number)) for number in range(4)]
+    urls = [site.add(f"/{number}", handle) for number in range(4)]
     async with running_fetcher(surroundings) as api:
+        began = time.monotonic()
         await wait_done(api, (await submit(api, *urls))["batch_id"])
 
-    gaps = [
-        later - earlier for earlier, later in zip(watched.times, watched.times[1:], strict=False)
-    ]
-    assert min(gaps) >= 0.45
+    # not the gaps: a busy machine may note a request late, and the next one in time
+    assert all(at - began >= 0.5 * number for number, at in enumerate(times))
+    assert len(times) == 4
 
 
 async def test_same_list_again_asks_only_whether_anything_changed(

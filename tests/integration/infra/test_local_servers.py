@@ -1,6 +1,5 @@
 """The servers as child processes: they work together, and never outlive their parent."""
 
-import asyncio
 import json
 import os
 import signal
@@ -24,7 +23,7 @@ from services.common.domain.page import PAGES_BUCKET
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.bucket import set_up_bucket
 from tests.support.notifying import PAGES_ARN, USUAL_ARN
-from tests.support.waiting import eventually
+from tests.support.waiting import deadline, eventually
 
 
 async def test_event_of_an_upload_arrives_in_a_queue_bound_to_the_exchange(
@@ -40,7 +39,7 @@ async def test_event_of_an_upload_arrives_in_a_queue_bound_to_the_exchange(
 
         await store.write("a/line.png", b"bytes", content_type="image/png", metadata={})
 
-        async with asyncio.timeout(20), queue.iterator(no_ack=True) as messages:
+        async with deadline(), queue.iterator(no_ack=True) as messages:
             async for message in messages:
                 if json.loads(message.body)["Key"] == f"{s3_settings.bucket}/a/line.png":
                     break

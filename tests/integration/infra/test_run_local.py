@@ -17,7 +17,7 @@ from infra.local.ports import pick_free_ports
 from infra.local.samples import make
 from infra.local.settings import Ports, child_environment
 from infra.local.stack import DATABASE
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 ROOT = Path(__file__).parents[3]
 RUN = (sys.executable, "-m", "infra.local.run")
@@ -165,7 +165,7 @@ async def test_interrupt_during_the_start_leaves_no_process(
 
         await eventually(has_begun)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(DEADLINE_SECONDS) == 130
     assert left_behind(folder) == []
 
 
@@ -186,7 +186,7 @@ def test_missing_list_is_named_before_anything_starts(environment: dict[str, str
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_SECONDS,
         check=False,
     )
     assert done.returncode == 1

@@ -20,6 +20,7 @@ from services.label_studio.settings import LabelStudioSettings
 from tests.support.datasets import Collected, answer, docreco, prediction
 from tests.support.label_studio import TOKEN, Json, LabelStudioFake
 from tests.support.review import known
+from tests.support.waiting import deadline
 
 
 async def push(*options: object, status: int = 0) -> dict[str, Any]:
@@ -426,6 +427,6 @@ async def test_answer_that_never_ends_is_given_up() -> None:
         settings = LabelStudioSettings(
             url=HttpUrl(str(server.make_url("/"))), token=SecretStr(TOKEN), timeout_seconds=0.1
         )
-        async with asyncio.timeout(10), open_label_studio(settings) as client:
+        async with deadline(), open_label_studio(settings) as client:
             with pytest.raises(LabelStudioUnavailableError):
                 await client.create_project("DocReco", "<View/>")

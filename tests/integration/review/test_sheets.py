@@ -29,7 +29,7 @@ from tests.support.review import (
     fields_of,
     open_review,
 )
-from tests.support.waiting import eventually
+from tests.support.waiting import deadline, eventually
 
 PATH = "/pages/%3Cb%3E%C3%A9%201.png"
 
@@ -212,7 +212,7 @@ async def test_page_that_is_turned_back_is_shown_at_once(
         page = await repository.load(form["id"])
         turned = page.having(turn=270, status="rejected", indexed_at=NOW + timedelta(hours=1))
         await repository.save(page, turned)
-        async with asyncio.timeout(60):
+        async with deadline():
             await asked
 
         said = await ada.send("/pages/cut", form | {"points": "1,1,9,1,9,9,1,9"}, status=409)

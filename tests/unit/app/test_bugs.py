@@ -15,7 +15,8 @@ from app.metrics import OcrMetrics
 from app.predictor import Predictor
 from app.queueing import WorkQueue
 from tests.support.images import line_image
-from tests.support.running_ocr_api import FakeEngine, until
+from tests.support.running_ocr_api import FakeEngine
+from tests.support.waiting import deadline, until
 
 
 class BrokenEngine:
@@ -71,7 +72,7 @@ class PanickingEngine(BrokenEngine):
 async def test_bug_is_counted_and_a_refusal_is_not_a_bug() -> None:
     registry = CollectorRegistry()
     metrics = OcrMetrics(registry, low_score_threshold=0.5)
-    queue = WorkQueue(threads=1, max_waiting=1, max_wait_seconds=1)
+    queue = WorkQueue(threads=1, max_waiting=1, max_wait_seconds=600)
     predictor = Predictor(BrokenEngine, str, queue, metrics, threads=1, max_image_pixels=1_000_000)
 
     def bugs() -> float | None:
@@ -96,7 +97,7 @@ async def test_fallback_is_served_until_the_model_can_be_loaded(
     predictor = Predictor(
         lambda: copied[0],
         str,
-        WorkQueue(threads=1, max_waiting=1, max_wait_seconds=1),
+        WorkQueue(threads=1, max_waiting=1, max_wait_seconds=600),
         OcrMetrics(CollectorRegistry(), low_score_threshold=0.5),
         threads=1,
         max_image_pixels=1_000_000,
@@ -123,10 +124,10 @@ async def test_an_engine_that_answers_no_reading_ends_no_thread(
     engine: type[BrokenEngine], error: type[Exception]
 ) -> None:
     metrics = OcrMetrics(CollectorRegistry(), low_score_threshold=0.5)
-    queue = WorkQueue(threads=1, max_waiting=1, max_wait_seconds=1)
+    queue = WorkQueue(threads=1, max_waiting=1, max_wait_seconds=600)
     predictor = Predictor(engine, str, queue, metrics, threads=1, max_image_pixels=1_000_000)
 
-    async with predictor.running(wait_for_model=True), asyncio.timeout(10):
+    async with predictor.running(wait_for_model=True), deadline():
         for _ in range(2):
             tries = [predictor.predict(line_image("a")) for _ in range(engine.best_batch)]
             for outcome in await asyncio.gather(*tries, return_exceptions=True):

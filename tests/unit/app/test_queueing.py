@@ -8,6 +8,7 @@ import pytest
 import app.queueing
 from app.errors import OverloadedError
 from app.queueing import ReadJob, WorkQueue
+from tests.support.waiting import DEADLINE_SECONDS
 
 
 def queue(*, threads: int = 1, max_waiting: int = 100, max_wait_seconds: float = 1.0) -> WorkQueue:
@@ -55,7 +56,7 @@ def test_a_batch_takes_in_what_comes_while_its_first_image_waits() -> None:
 
     waiting.put(first)
     waiting.put(second)
-    thread.join(5)
+    thread.join(DEADLINE_SECONDS)
 
     assert taken == [[first, second]]
 
@@ -194,7 +195,7 @@ def test_closing_lets_every_thread_end_and_cancels_what_waits() -> None:
 
     waiting.close()
     for thread in threads:
-        thread.join(5)
+        thread.join(DEADLINE_SECONDS)
     assert ended == [[], [], []]
 
     closed, late = queue(), job()

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from services.common.adapters.object_store import ObjectStore
 from services.common.domain.errors import OcrUnavailableError, PredictionRefusedError
 from services.consumer.shadow import MOST_WAITING, ShadowReader
+from tests.support.waiting import deadline
 from tests.unit.consumer.test_worker import LIMIT, Bench, OcrApi
 
 
@@ -91,7 +92,7 @@ async def test_stop_does_not_wait_for_the_candidate(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(shadow.candidate, "predict", stop_meanwhile)
 
-    async with asyncio.timeout(30):
+    async with deadline():
         await shadow.reader.run(stop)
 
     assert shadow.documents.image == before

@@ -33,6 +33,7 @@ from services.fetcher.sources.errors import Rejection, UnreadableFileError
 from services.fetcher.sources.lists.rows import ListItem, Row, to_row
 from services.fetcher.sources.spool import GzipError, Spool, gunzipped, unzipped
 from tests.support.archives import tar_of, tgz_of, zip_of
+from tests.support.waiting import DEADLINE_SECONDS
 
 LIMITS = ArchiveLimits(members=50, decoded_bytes=1_000_000, ratio=100)
 URL = "https://x.test/scans.zip?v=1"
@@ -416,7 +417,7 @@ class Watched(BytesIO):
             self.is_read_by_another.set()
         elif not self.is_read.is_set():
             self.is_read.set()
-            assert self.goes_on.wait(30)
+            assert self.goes_on.wait(DEADLINE_SECONDS)
         return super().read(size)
 
 
@@ -427,7 +428,7 @@ def test_members_of_a_tar_are_read_by_one_thread_after_the_other() -> None:
     archive = MemberReader(file, index)
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(archive.read, "1.png", max_bytes=1000)
-        assert file.is_read.wait(30)
+        assert file.is_read.wait(DEADLINE_SECONDS)
         second = threads.submit(archive.read, "8.png", max_bytes=1000)
         file.is_read_by_another.wait(0.2)
         file.goes_on.set()

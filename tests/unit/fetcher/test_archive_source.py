@@ -32,7 +32,7 @@ from services.fetcher.sources.archives.source import (
 )
 from services.fetcher.sources.spool import Spool, unzipped
 from services.fetcher.sources.submitted import fetch_to
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, deadline, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -126,7 +126,7 @@ async def test_archives_that_are_opened_leave_threads_to_others(
 
     def slow(file: IO[bytes], *rest: Any) -> IO[bytes]:
         opened.release()
-        assert may_go_on.wait(20)
+        assert may_go_on.wait(DEADLINE_SECONDS)
         return unzipped(file, *rest)
 
     monkeypatch.setattr(archives_source, "unzipped", slow)
@@ -137,7 +137,7 @@ async def test_archives_that_are_opened_leave_threads_to_others(
     try:
         for _ in range(OPENED_AT_ONCE):
             await asyncio.to_thread(opened.acquire)
-        async with asyncio.timeout(10):
+        async with deadline():
             assert await asyncio.to_thread(int) == 0
     finally:
         may_go_on.set()
@@ -162,7 +162,7 @@ async def test_of_idle_archives_those_used_last_are_kept() -> None:
 async def test_archive_that_never_ends_is_given_up() -> None:
     source = source_of(Host(None), timeout_seconds=0.05)
 
-    async with asyncio.timeout(10):
+    async with deadline():
         with pytest.raises(FailedDownloadError) as caught:
             await source.get("http://h/a.zip#1.png")
 

@@ -8,11 +8,15 @@ import pytest
 
 from services.common.domain.errors import PostponedError
 from services.common.download.errors import FailedDownloadError
-from services.fetcher.politeness import scheduler as module
-from services.fetcher.politeness.scheduler import HostScheduler, SlotLimits
+from services.fetcher.politeness.scheduler import (
+    LONG_RUNNING_AFTER_SECONDS,
+    MOST_HELD_SECONDS,
+    HostScheduler,
+    SlotLimits,
+)
 from tests.support.hosts import MemoryRepository, make_scheduler
-from tests.support.virtual_time import run_in_virtual_time
-from tests.support.waiting import eventually
+from tests.support.virtual_time import in_virtual_time
+from tests.support.waiting import deadline
 
 
 class Crowd:
@@ -30,7 +34,7 @@ class Crowd:
         self.tasks.append(asyncio.create_task(self._take(host, due_in)))
 
     async def served(self) -> None:
-        async with asyncio.timeout(60):
+        async with deadline():
             await asyncio.gather(*self.tasks)
 
     async def _take(self, host: str, due_in: float) -> None:
@@ -106,6 +110,7 @@ async def test_host_that_never_answered_gets_one_request_at_first() -> None:
         assert those.order == ["a"] * 3
 
 
+@in_virtual_time
 async def test_slots_are_spaced_by_the_rate_and_by_the_crawl_delay() -> None:
     scheduler = make_scheduler(SlotLimits(5, 5, 50))
     async with crowd(scheduler, "a", "b") as those:
@@ -120,29 +125,22 @@ async def test_slots_are_spaced_by_the_rate_and_by_the_crawl_delay() -> None:
         await those.served()
         slow = those.times[4:]
 
-    assert fast[-1] - fast[0] >= 0.058
-    assert slow[-1] - slow[0] >= 0.118
+    assert fast[-1] - fast[0] == pytest.approx(0.06)
+    assert slow[-1] - slow[0] == pytest.approx(0.12)
 
 
-async def test_downloads_that_last_leave_their_place_to_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "LONG_RUNNING_AFTER_SECONDS", 0.02)
+@in_virtual_time
+async def test_downloads_that_last_leave_their_place_to_others() -> None:
     async with crowd(make_scheduler(SlotLimits(1, 1)), "a", "b", "c", "d", "e") as those:
         for host in "abcde":
             those.want(host)
         await settle()
         assert those.order == ["a"]
-
-        async def four_have_slots() -> bool:
-            return len(those.order) >= 4
-
-        await eventually(four_have_slots)
-        await asyncio.sleep(0.05)
-
+        await asyncio.sleep(8 * LONG_RUNNING_AFTER_SECONDS)
         assert those.order == ["a", "b", "c", "d"]  # four times as many, and no more
 
 
+@in_virtual_time
 async def test_only_what_is_due_within_seconds_is_held() -> None:
     scheduler = make_scheduler(SlotLimits(5, 1))
     async with crowd(scheduler, "slow", "slower", "other") as those:
@@ -157,6 +155,7 @@ async def test_only_what_is_due_within_seconds_is_held() -> None:
     assert delays_of(those.errors) == [6, 8, 10, 300, 600, 600, 600]
 
 
+@in_virtual_time
 async def test_job_that_comes_back_before_its_slot_keeps_it() -> None:
     scheduler = make_scheduler(SlotLimits(5, 1))
     async with crowd(scheduler, "slow") as those:
@@ -171,6 +170,7 @@ async def test_job_that_comes_back_before_its_slot_keeps_it() -> None:
     assert delays_of(those.errors) == [60, 120, 180]
 
 
+@in_virtual_time
 async def test_jobs_that_wait_when_a_crawl_delay_is_learnt_are_delayed() -> None:
     scheduler = make_scheduler(SlotLimits(5, 5))
     async with crowd(scheduler) as those:
@@ -184,21 +184,15 @@ async def test_jobs_that_wait_when_a_crawl_delay_is_learnt_are_delayed() -> None
     assert delays_of(those.errors) == [300, 600, 600]
 
 
-async def test_jobs_of_a_host_that_keeps_a_request_waiting_are_delayed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "MOST_HELD_SECONDS", 0.05)
+@in_virtual_time
+async def test_jobs_of_a_host_that_keeps_a_request_waiting_are_delayed() -> None:
     scheduler = make_scheduler(SlotLimits(5, 5))
     async with crowd(scheduler) as those:
         for _ in range(4):
             those.want("a")
-
-        async def are_delayed() -> bool:
-            return len(those.errors) == 3
-
-        await eventually(are_delayed)
+        await asyncio.sleep(MOST_HELD_SECONDS + 1)
+        assert len(those.errors) == 3
         assert those.order == ["a"]
-        monkeypatch.setattr(module, "HOLD_SECONDS", 0.05)
         those.want("a")  # nothing has come back for longer than that
         await settle()
 
@@ -206,15 +200,14 @@ async def test_jobs_of_a_host_that_keeps_a_request_waiting_are_delayed(
     assert all(isinstance(each, PostponedError) for each in those.errors)
 
 
-def test_work_for_a_fast_host_is_held_however_much_it_is() -> None:
-    async def errors() -> list[Exception]:
-        async with crowd(make_scheduler(SlotLimits(1, 1)), "fast") as those:
-            for _ in range(200):
-                those.want("fast")
-            await settle()
-        return those.errors
+@in_virtual_time
+async def test_work_for_a_fast_host_is_held_however_much_it_is() -> None:
+    async with crowd(make_scheduler(SlotLimits(1, 1)), "fast") as those:
+        for _ in range(200):
+            those.want("fast")
+        await settle()
 
-    assert not run_in_virtual_time(errors())  # what the machine takes is no time of the host
+    assert not those.errors  # what the machine takes is no time of the host
 
 
 async def test_silent_host_is_left_alone_and_its_work_fails_at_once() -> None:
@@ -244,26 +237,23 @@ async def test_answer_between_silences_keeps_a_host() -> None:
     assert those.order == ["a"]
 
 
+@in_virtual_time
 async def test_throttled_host_delays_its_jobs_and_is_given_up_in_the_end() -> None:
     scheduler = make_scheduler(SlotLimits(5, 5))
     hour = FailedDownloadError("rate_limited", "429", retry_after_seconds=3600)
-    loop = asyncio.get_running_loop()
-    start = loop.time()
     async with crowd(scheduler, "a") as those:
-        with pytest.MonkeyPatch.context() as patch:
-            for hours in range(3):
-                now = start + 3600 * hours
-                patch.setattr(loop, "time", lambda now=now: now)
-                await scheduler.record_failure("a", hour)
-                await scheduler.record_failure("a", hour)  # of a request that was under way
-                those.want("a")
-                await settle()
+        for _ in range(3):
+            await scheduler.record_failure("a", hour)
+            await scheduler.record_failure("a", hour)  # of a request that was under way
+            those.want("a")
+            await asyncio.sleep(3600)
 
     *early, late = those.errors
     assert delays_of(early) == [600, 600]
     assert str(late) == "a throttles every request and is paused"
 
 
+@in_virtual_time
 async def test_pause_is_kept_by_a_scheduler_that_takes_over() -> None:
     repository = MemoryRepository()
     earlier = make_scheduler(SlotLimits(5, 5), repository)

@@ -20,7 +20,7 @@ from infra.local.probes import answers
 from infra.local.samples import make
 from infra.local.site import FOLDER, LIST_NAME, absolute_list, build_site, site_url
 from services.common.domain.image_formats import sniff
-from tests.support.waiting import eventually
+from tests.support.waiting import deadline, eventually
 
 MAX_TOTAL_BYTES = 300_000
 
@@ -139,7 +139,7 @@ async def test_site_process_stops_on_sigterm_with_status_0() -> None:
     try:
         await eventually(answers(site_url(port)))
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with deadline():
             assert await process.wait() == 0
     finally:
         with suppress(ProcessLookupError):

@@ -4,8 +4,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from infra.local import supervisor as supervisor_module
 from infra.local.errors import NotReadyError, ProgramGaveUpError
 from infra.local.settings import child_environment
 from infra.local.supervisor import Program, Supervisor
+from tests.support.waiting import DEADLINE_SECONDS, deadline, until
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +48,8 @@ def program(
     code: str,
     *,
     name: str = "sleeper",
-    ready_timeout_seconds: float = 20.0,
-    stop_timeout_seconds: float = 10.0,
+    ready_timeout_seconds: float = DEADLINE_SECONDS,
+    stop_timeout_seconds: float = DEADLINE_SECONDS,
     env: Mapping[str, str] | None = None,
 ) -> Program:
     async def is_ready() -> bool:
@@ -63,12 +65,6 @@ def program(
         ready_timeout_seconds=ready_timeout_seconds,
         stop_timeout_seconds=stop_timeout_seconds,
     )
-
-
-async def until(condition: Callable[[], bool], *, within_seconds: float = 20.0) -> None:
-    async with asyncio.timeout(within_seconds):
-        while not condition():  # noqa: ASYNC110  files and processes have no event
-            await asyncio.sleep(0.02)
 
 
 def runs(pid: int) -> bool:
@@ -92,6 +88,7 @@ async def supervisor(events: list[str]) -> AsyncIterator[Supervisor]:
 @pytest.fixture
 def _restarts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor_module, "PAUSE_BEFORE_RESTART_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor_module, "DEATHS_WITHIN_SECONDS", DEADLINE_SECONDS)
 
 
 async def test_children_are_stopped_in_reverse_order(tmp_path: Path) -> None:
@@ -133,10 +130,16 @@ async def test_child_that_ends_before_it_is_ready_is_reported_with_its_log(
 
 
 async def test_child_that_is_never_ready_is_stopped(tmp_path: Path, supervisor: Supervisor) -> None:
-    code = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    pids = set[int]()
+
+    async def is_ready() -> bool:
+        pids.add(supervisor.pid("sleeper"))
+        return False
+
+    started = program(tmp_path, SLEEPS, ready_timeout_seconds=0.5)
     with pytest.raises(NotReadyError, match="not ready within"):
-        await supervisor.start(program(tmp_path, code, ready_timeout_seconds=3.0))
-    assert not runs(int((tmp_path / "pid").read_text()))
+        await supervisor.start(replace(started, is_ready=is_ready))
+    assert not runs(pids.pop())
 
 
 async def test_cancelled_start_leaves_no_child(tmp_path: Path, supervisor: Supervisor) -> None:
@@ -164,7 +167,7 @@ async def test_cancelled_stop_kills_at_once(tmp_path: Path) -> None:
     await asyncio.sleep(0)  # into the stop, which waits for the child
 
     task.cancel()
-    await asyncio.wait([task], timeout=20)
+    await asyncio.wait([task], timeout=DEADLINE_SECONDS)
 
     assert task.cancelled()
     assert not runs(pids[0])
@@ -191,11 +194,23 @@ async def test_child_that_dies_is_restarted(
 async def test_child_that_dies_again_and_again_is_given_up_with_its_log(
     tmp_path: Path, supervisor: Supervisor, events: list[str]
 ) -> None:
-    code = f"print('out of luck', flush=True); open('ready', 'w').close(); {'import time; '}"
-    code += "time.sleep(0.3); raise SystemExit(4)"
-    await supervisor.start(program(tmp_path, code))
+    ready = tmp_path / "ready"
+    code = (
+        "import os, time\n"
+        "print('out of luck', flush=True); open('ready', 'w').close()\n"
+        "while os.path.exists('ready'): time.sleep(0.01)\n"
+        "raise SystemExit(4)"
+    )
 
-    async with asyncio.timeout(30):
+    async def is_ready() -> bool:
+        with suppress(FileNotFoundError):
+            ready.unlink()  # which ends the child
+            return True
+        return False
+
+    await supervisor.start(replace(program(tmp_path, code), is_ready=is_ready))
+
+    async with deadline():
         with pytest.raises(ProgramGaveUpError, match=r"exit status 4.*(?s:.)*out of luck") as given:
             await supervisor.wait_failed()
 
@@ -224,13 +239,13 @@ async def test_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         cwd=REPOSITORY,
     )
     assert parent.stdout is not None
-    child = int(await asyncio.wait_for(parent.stdout.readline(), 30))
+    child = int(await parent.stdout.readline())
     assert runs(child)
 
     parent.kill()
     await parent.wait()
 
-    await until(lambda: not runs(child), within_seconds=60)
+    await until(lambda: not runs(child))
 
 
 async def test_child_sees_only_its_own_environment(

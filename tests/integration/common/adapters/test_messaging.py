@@ -28,7 +28,7 @@ from services.common.domain.errors import (
 from services.common.runtime import periodic
 from services.common.runtime.periodic import Check
 from services.common.runtime.settings import AmqpSettings
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, deadline, eventually
 
 DELAY_MS = 50
 
@@ -82,7 +82,7 @@ class Run:
             self._changed.notify_all()
 
     async def until(self, count: int) -> list[tuple[DeliveryOutcome, str]]:
-        async with asyncio.timeout(20), self._changed:
+        async with deadline(), self._changed:
             await self._changed.wait_for(lambda: len(self.settled) >= count)
         return self.settled
 
@@ -113,7 +113,7 @@ async def consuming(
         yield run
     finally:
         stop.set()
-        async with asyncio.timeout(20):
+        async with deadline():
             await task
 
 
@@ -124,7 +124,7 @@ async def publish(settings: AmqpSettings, queues: Queues, *bodies: bytes) -> Non
 
 
 async def take(channel: AbstractChannel, queue: str) -> AbstractIncomingMessage:
-    message = await (await channel.get_queue(queue)).get(timeout=10)
+    message = await (await channel.get_queue(queue)).get(timeout=DEADLINE_SECONDS)
     assert message is not None
     return message
 
@@ -219,7 +219,7 @@ async def test_missing_server_pauses_and_nothing_is_lost(
     bodies = [f"{number}".encode() for number in range(20)]
     await publish(amqp_settings, queues, *bodies)
     async with consuming(amqp_settings, queues, handle, checks={"ocr-api": check}) as run:
-        async with asyncio.timeout(10):
+        async with deadline():
             await checked.wait()
         before = len(run.settled)
         is_up = True
@@ -241,9 +241,8 @@ async def test_cancelled_delivery_comes_back(
         return ""
 
     await publish(amqp_settings, queues, b"image")
-    async with consuming(amqp_settings, queues, never, drain_seconds=0.1):
-        async with asyncio.timeout(10):
-            await started.wait()
+    async with consuming(amqp_settings, queues, never, drain_seconds=0.1), deadline():
+        await started.wait()
 
     again = await take(channel, queues.work)
     assert (again.body, again.redelivered) == (b"image", True)
@@ -262,7 +261,7 @@ async def test_stopping_finishes_what_is_in_work(
 
     await publish(amqp_settings, queues, b"image")
     async with consuming(amqp_settings, queues, slow) as run:
-        async with asyncio.timeout(10):
+        async with deadline():
             await started.wait()
         asyncio.get_running_loop().call_later(0.2, go_on.set)
 
@@ -306,7 +305,7 @@ async def test_bug_in_settling_ends_the_consumer(
     await publish(amqp_settings, queues, b"image")
     consumer = Consumer(amqp_settings, queues, handle, prefetch=4, checks={}, on_settled=on_settled)
     with pytest.raises(ZeroDivisionError):
-        async with asyncio.timeout(10):
+        async with deadline():
             await consumer.run(asyncio.Event())
     with pytest.raises(BrokerUnavailableError, match="stopped"):
         await consumer.check()

@@ -1,6 +1,5 @@
 """The object store's adapter against a real MinIO."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -11,6 +10,7 @@ from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.domain.errors import ObjectNotFoundError, ObjectStoreUnavailableError
 from services.common.domain.objects import ObjectTooLargeError
 from services.common.runtime.settings import S3Settings
+from tests.support.waiting import deadline
 from tests.support.web import open_raw_server
 
 
@@ -71,7 +71,7 @@ async def test_server_that_takes_no_more_bytes_times_out(monkeypatch: pytest.Mon
     async with open_raw_server(b"HTTP/1.1 100 Continue\r\n\r\n", stays_open=True) as url:
         settings = S3Settings(endpoint_url=HttpUrl(url), connect_timeout_seconds=0.05)
         hasty = settings.model_copy(update={"read_timeout_seconds": 0.2})
-        async with open_object_store(hasty) as store, asyncio.timeout(30):
+        async with open_object_store(hasty) as store, deadline():
             with pytest.raises(ObjectStoreUnavailableError, match="TimeoutError"):
                 await store.write("a", content, content_type="image/png", metadata={})
 

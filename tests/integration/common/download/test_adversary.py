@@ -23,7 +23,7 @@ from tests.support.adversary import (
     silence_after,
     strict_settings,
 )
-from tests.support.waiting import eventually
+from tests.support.waiting import deadline, eventually
 from tests.support.web import open_site, png
 
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -250,7 +250,7 @@ async def test_hosts_that_hang_are_given_up_and_leave_the_next_download_alone() 
         hosts = [await stack.enter_async_context(open_adversary(each)) for each in HANGING.values()]
         good = (await stack.enter_async_context(open_site(GOOD))).add_body("/good", IMAGE)
 
-        async with asyncio.timeout(60):
+        async with deadline():
             codes = await asyncio.gather(*(outcome(downloader, f"{host}/a.png") for host in hosts))
 
         assert dict(zip(HANGING, codes, strict=True)) == dict.fromkeys(HANGING, "timeout")

@@ -3,14 +3,14 @@
 import asyncio
 import socket
 import threading
-from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
 from services.common.download.client import open_downloader
-from services.common.download.settings import DownloadSettings
+from tests.support.adversary import loopback_settings
 from tests.support.images import line_image
+from tests.support.waiting import DEADLINE_SECONDS, deadline
 from tests.support.web import open_site
 
 SILENT = 20
@@ -26,13 +26,11 @@ async def test_silent_name_servers_hold_up_neither_other_names_nor_threads(
     def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
         if str(host).endswith(".silent.test"):
             asked.release()
-            answer.wait(30)
+            answer.wait(DEADLINE_SECONDS)
         return system("127.0.0.1", *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    settings = DownloadSettings(
-        allowed_private_networks=(ip_network("127.0.0.0/8"),), robots="ignore"
-    )
+    settings = loopback_settings(robots="ignore")
     async with open_site() as site, open_downloader(settings, connections=64) as downloader:
         image = line_image("a")
         url = site.add_body("/a.png", image).replace("127.0.0.1", "good.test")
@@ -41,9 +39,9 @@ async def test_silent_name_servers_hold_up_neither_other_names_nor_threads(
             for number in range(SILENT)
         ]
         try:
-            async with asyncio.timeout(60):
+            async with deadline():
                 for _ in silent:
-                    await asyncio.to_thread(asked.acquire, timeout=60)
+                    await asyncio.to_thread(asked.acquire)
                 assert (await downloader.get(url)).content == image
         finally:
             answer.set()

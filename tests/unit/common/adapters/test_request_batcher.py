@@ -7,6 +7,7 @@ import pytest
 
 from services.common.adapters.request_batcher import RequestBatcher
 from services.common.domain.errors import PermanentError
+from tests.support.waiting import deadline
 
 
 class RefusedError(PermanentError):
@@ -59,7 +60,7 @@ async def test_full_group_does_not_wait() -> None:
     server = Server()
     double = RequestBatcher(server.double, most=2, every_seconds=3600.0)
 
-    async with asyncio.timeout(60):
+    async with deadline():
         assert await asyncio.gather(*(double(number) for number in range(4))) == [0, 2, 4, 6]
 
 

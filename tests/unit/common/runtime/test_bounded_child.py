@@ -16,6 +16,7 @@ from services.common.runtime.bounded_child import (
     ChildStoppedError,
     InputRefusedError,
 )
+from tests.support.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -104,8 +105,8 @@ def test_child_can_be_stopped_from_another_thread(file: IO[bytes]) -> None:
                 has_begun.set()
 
         reading = threads.submit(read)
-        assert has_begun.wait(20)
+        assert has_begun.wait(DEADLINE_SECONDS)
         child.kill()
 
         with pytest.raises(ChildStoppedError):
-            reading.result(20)
+            reading.result(DEADLINE_SECONDS)
