@@ -81,7 +81,7 @@ def events_folder(folder: Path) -> Path:
     return folder / "minio" / "events"
 
 
-async def test_events_that_a_full_disk_swallowed_are_found_by_the_reconciler(
+async def test_reconciler_finds_events_that_a_full_disk_lost(
     tmp_path: Path,
     private_amqp_settings: AmqpSettings,
     mongo_settings: MongoSettings,

@@ -206,7 +206,7 @@ def test_images_of_requests_are_kept_unless_a_person_says_no(
     assert services["preflight"]["environment"]["OCR_COLLECT"] == chosen.get("OCR_COLLECT")
 
 
-def test_every_user_that_a_service_is_given_is_made_and_checked_before() -> None:
+def test_one_shot_containers_get_every_user_of_the_services() -> None:
     made = {f"USERS_{name.upper()}" for name in UsersSettings.model_fields}
 
     for name in ONE_SHOTS:

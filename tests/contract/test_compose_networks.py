@@ -58,7 +58,7 @@ def test_only_who_fetches_urls_reaches_out() -> None:
     assert SERVICES["samples"]["profiles"] == ["dev"]
 
 
-def test_review_page_reaches_label_studio_where_a_file_of_its_own_is_added() -> None:
+def test_label_studio_file_lets_the_review_page_reach_it() -> None:
     files = ("-f", "docker-compose.yml", "-f", "infra/docker/label-studio.yml")
     given = {f"LABEL_STUDIO_{name}": f"{name} given" for name in ("URL", "TOKEN", "WEBHOOK_SECRET")}
     services = json.loads(compose(*files, "config", "--format", "json", env=given))["services"]
@@ -67,7 +67,7 @@ def test_review_page_reaches_label_studio_where_a_file_of_its_own_is_added() -> 
     assert set(services["review"]["networks"]) == {"data", "front", EGRESS}
 
 
-def test_ocr_api_reaches_minio_alone_and_monitoring_no_server_of_data() -> None:
+def test_ocr_api_reaches_minio_alone_and_monitoring_no_data() -> None:
     networks = {name: set(each.get("networks") or {}) for name, each in SERVICES.items()}
     servers = ("minio", "rabbitmq", "mongo")
 

@@ -30,7 +30,7 @@ def test_server_has_no_known_fault_of_its_predecessors(name: str) -> None:
     assert tuple(int(each) for each in found.groups()) >= LEAST_VERSIONS[name]
 
 
-def test_example_of_settings_names_the_images_of_the_compose_file() -> None:
+def test_example_settings_name_the_images_of_compose() -> None:
     pattern = r"([A-Z]+_IMAGE)(?::-|=)([^\s}]+)"
     used = set(re.findall(pattern, (ROOT / "docker-compose.yml").read_text()))
     shown = set(re.findall(pattern, (ROOT / ".env.example").read_text()))
@@ -74,7 +74,7 @@ def test_selinux_lets_a_container_read_what_is_mounted(name: str, volume: dict[s
     assert Path(volume["source"]).exists(), "docker would make it, as root's"
 
 
-def test_preflight_reads_all_configuration_that_servers_are_given() -> None:
+def test_preflight_reads_all_configuration_of_servers() -> None:
     sources = {name: set[Path]() for name, _ in CLONE}
     for name, volume in CLONE:
         sources[name].add(Path(volume["source"]))

@@ -41,7 +41,7 @@ def test_committed_files_are_those_that_the_code_makes() -> None:
     assert main(["--check"]) == 0
 
 
-def test_stale_missing_and_superfluous_files_are_told_and_mended(tmp_path: Path) -> None:
+def test_stale_missing_and_extra_files_are_told_and_mended(tmp_path: Path) -> None:
     write_files(tmp_path)
     board, left = tmp_path / "dashboards/quality.json", tmp_path / "provisioning/old.yml"
     board.write_text("{}")
@@ -71,7 +71,7 @@ def test_provisioning_file_is_valid(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PROVISIONING, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_provisioning_file_has_nothing_that_grafana_would_replace(path: Path) -> None:
+def test_grafana_would_replace_nothing_in_provisioning_files(path: Path) -> None:
     assert "$" not in path.read_text()
 
 
@@ -100,7 +100,7 @@ def test_panels_do_not_overlap(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
-def test_plots_over_time_take_the_interval_that_grafana_computes(path: Path) -> None:
+def test_plots_over_time_use_the_interval_of_grafana(path: Path) -> None:
     for panel in panels(path):
         for target in panel["targets"]:
             ranges = re.findall(r"(?:rate|increase|changes)\([^][]*\[([^]]+)\]", target["expr"])
@@ -133,7 +133,7 @@ def test_home_page_is_the_quality_dashboard() -> None:
     assert {str(home.parent), "/etc/grafana/provisioning"} <= mounts
 
 
-def test_alerts_lead_to_a_contact_point_and_a_panel_that_are_there() -> None:
+def test_alerts_name_existing_contact_points_and_panels() -> None:
     alerting = FOLDER / "provisioning/alerting"
     points = yaml.safe_load((alerting / "contact-points.yml").read_text())["contactPoints"]
     [policy] = yaml.safe_load((alerting / "policies.yml").read_text())["policies"]
@@ -177,7 +177,7 @@ def test_numbers_are_of_now(path: Path) -> None:
             assert is_now or "$__range" not in target["expr"], panel["title"]
 
 
-def test_grafana_and_prometheus_hold_the_mean_against_the_same_threshold() -> None:
+def test_grafana_and_prometheus_have_the_same_threshold() -> None:
     [mean] = [alert for alert in grafana_alerts() if alert.name == "OcrMeanScoreCritical"]
     assert (mean.operator, mean.limit) == ("lt", critical_threshold())
     expression = rules("alert")["OcrMeanScoreCritical"]["expr"]

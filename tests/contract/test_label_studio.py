@@ -105,7 +105,7 @@ async def _use(studio: LabelStudio, hook: str) -> None:
     await studio.delete_task(first)
 
 
-async def test_client_sends_what_the_sdk_sends_and_stand_in_answers_what_label_studio_answers(
+async def test_client_and_stand_in_match_the_recorded_exchanges(
     fake: LabelStudioFake,
 ) -> None:
     hook = f"{fake.url}/api/version/"

@@ -50,7 +50,7 @@ def test_service_may_use_the_collections_that_its_code_names(service: str) -> No
     assert used - NO_COLLECTION == RIGHTS[service].keys()
 
 
-def test_rights_are_of_one_database_and_name_no_action_of_an_administrator() -> None:
+def test_rights_are_of_one_database_and_not_administrative() -> None:
     for create, update in user_commands("docreco", USERS):
         assert list(create.items())[1:] == list(update.items())[1:]
         for privilege in create.get("privileges", []):

@@ -35,7 +35,7 @@ def test_every_queue_that_is_named_is_declared(queues: Queues) -> None:
         assert QUEUES[name]["x-dead-letter-routing-key"] == queues.parked
 
 
-def test_work_on_one_host_is_in_one_queue_with_one_active_consumer() -> None:
+def test_each_host_has_one_queue_with_one_active_consumer() -> None:
     (exchange,) = (
         each for each in DEFINITIONS["exchanges"] if each["name"] == FETCH_QUEUES.exchange
     )

@@ -75,7 +75,7 @@ def test_settings_classes_of_a_service_are_known(service: str) -> None:
     assert used - {"BaseSettings"} <= known
 
 
-def test_settings_of_the_table_reach_a_service_or_are_the_deployments() -> None:
+def test_documented_settings_reach_a_service_or_deployment() -> None:
     """Programs outside of containers, which are not services: commands and child processes."""
     passed = {name for service in SERVICES for name in variables_of(service)}
     passed |= {name for group in (DeploymentSettings, LogSettings) for name in variables(group)}
@@ -111,9 +111,7 @@ def _interpolated() -> set[str]:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("service", sorted(SERVICES.keys() - {"preflight"}))
-def test_kubernetes_gives_a_service_its_settings_and_its_secrets(
-    overlay: str, service: str
-) -> None:
+def test_kubernetes_passes_settings_and_secrets_to_services(overlay: str, service: str) -> None:
     [container] = workloads(overlay)[service]["spec"]["containers"]
     sources: list[dict[str, Any]] = container["envFrom"]
     settings = [each["configMapRef"]["name"] for each in sources if "configMapRef" in each]

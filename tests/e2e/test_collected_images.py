@@ -51,7 +51,7 @@ def key_of(content: bytes) -> str:
     return f"api/{sha256(content).hexdigest()}.png"
 
 
-async def test_image_of_a_request_becomes_a_document_and_the_consumers_own_requests_do_not(
+async def test_only_requests_of_clients_become_documents(
     client: Client, api: ClientSession
 ) -> None:
     known, plain, uploaded = (line_image(f"{each} {uuid4().hex[:6]}") for each in "kpu")
@@ -78,7 +78,7 @@ async def test_image_of_a_request_becomes_a_document_and_the_consumers_own_reque
     assert await collected(api) == before + 2
 
 
-async def test_image_of_a_requests_url_becomes_a_document_like_every_other(
+async def test_image_of_a_requested_url_becomes_a_document(
     client: Client, site: WebSite, pipeline: Pipeline
 ) -> None:
     content = line_image(f"url {uuid4().hex[:6]}")

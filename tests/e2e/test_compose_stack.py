@@ -72,7 +72,7 @@ async def submit(stack: Stack) -> dict[str, int]:
         return await eventually(completed, seconds=120)
 
 
-async def test_images_of_a_list_are_read_and_survive_a_restart_and_more_replicas(
+async def test_list_is_read_despite_a_restart_and_more_replicas(
     stack: Stack, documents: Any
 ) -> None:
     counts = await submit(stack)
@@ -198,7 +198,7 @@ def test_production_does_not_start_with_local_passwords(stack: Stack) -> None:
         stack.run(*arguments)
 
 
-async def test_grafana_answers_on_both_ports_and_prometheus_reaches_everything(
+async def test_grafana_answers_and_prometheus_reaches_everything(
     stack: Stack,
 ) -> None:
     async with ClientSession(raise_for_status=True) as session:

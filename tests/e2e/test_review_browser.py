@@ -417,7 +417,7 @@ async def test_image_is_found_again_and_has_its_history(office: Office) -> None:
         await expect(page.get_by_role("table").get_by_role("row")).to_have_count(3)
 
 
-async def test_list_that_is_dropped_is_submitted_and_its_progress_seen(office: Office) -> None:
+async def test_dropped_list_is_submitted_and_shows_its_progress(office: Office) -> None:
     paths = [f"/{number}.png" for number in range(3)]
     urls = [office.web.add_body(path, line_image(f"From the web {path[1]}")) for path in paths]
     urls.append(office.web.url("/missing.png"))
