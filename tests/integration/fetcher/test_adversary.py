@@ -44,7 +44,7 @@ HOSTILE: dict[str, tuple[Behaviour, str]] = {
 }
 
 
-async def test_nothing_of_a_hostile_server_is_stored_and_what_is_good_is(
+async def test_nothing_of_a_hostile_server_is_stored(
     surroundings: Surroundings,
 ) -> None:
     async with AsyncExitStack() as stack:

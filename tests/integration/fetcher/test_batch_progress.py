@@ -8,7 +8,7 @@ from tests.support.waiting import eventually
 from tests.support.web import open_site
 
 
-async def test_status_holds_reasons_and_bytes_also_once_its_pages_are_counted_for_good(
+async def test_finished_batch_keeps_its_reasons_and_bytes(
     surroundings: Surroundings,
 ) -> None:
     image = line_image("Bytes")

@@ -46,7 +46,7 @@ async def test_failed_csv_can_be_submitted_as_it_is(
     assert (row["annotation"], row["code"]) == ('a, "b" é', "not_found")
 
 
-async def test_retry_takes_what_may_have_passed_unless_told_to_take_all(
+async def test_retry_takes_transient_failures_or_all_if_told_so(
     api: aiohttp.ClientSession, site: WebSite
 ) -> None:
     flaky = site.add_body("/flaky", b"", status=503)
@@ -116,7 +116,7 @@ async def test_completed_batch_cannot_be_cancelled(
         assert (response.status, (await response.json())["code"]) == (409, "batch_conflict")
 
 
-async def test_idempotency_key_gives_the_same_batch_and_only_for_the_same_list(
+async def test_idempotency_key_gives_one_batch_for_the_same_list(
     api: aiohttp.ClientSession, site: WebSite
 ) -> None:
     urls = [site.add_body(f"/{number}", png(number)) for number in range(3)]
@@ -135,7 +135,7 @@ async def test_idempotency_key_gives_the_same_batch_and_only_for_the_same_list(
     assert len((await get_json(api, "/batches"))["batches"]) == 1
 
 
-async def test_submission_cut_off_by_a_crash_goes_on_when_it_is_repeated(
+async def test_submission_cut_off_by_a_crash_can_be_repeated(
     api: aiohttp.ClientSession, site: WebSite, surroundings: Surroundings
 ) -> None:
     urls = [site.add_body(f"/{number}", png(number)) for number in range(3)]
@@ -225,7 +225,7 @@ async def test_progress_is_streamed_until_the_batch_is_done(
     assert last["counts"]["stored"] == 5
 
 
-async def test_token_opens_all_and_without_it_only_health_and_metrics_answer(
+async def test_only_health_and_metrics_answer_without_the_token(
     surroundings: Surroundings,
 ) -> None:
     async with running_fetcher(surroundings, api_token="hush-é") as api:

@@ -113,7 +113,7 @@ class StuckCollection(Collection):
         raise DatabaseUnavailableError(f"cannot delete {where}")
 
 
-async def test_list_whose_clearing_is_cut_off_is_not_gone_on_with_and_is_cleared_later(
+async def test_interrupted_clearing_is_finished_later(
     surroundings: Surroundings, taken: Submissions, clearing: Clearing
 ) -> None:
     database = surroundings.database
@@ -132,7 +132,7 @@ async def test_list_whose_clearing_is_cut_off_is_not_gone_on_with_and_is_cleared
     assert await database.lists.count({}) == 1
 
 
-async def test_list_that_was_cleared_while_it_was_taken_is_not_answered_as_whole_nor_left(
+async def test_list_that_is_cleared_while_being_read_is_refused(
     surroundings: Surroundings, taken: Submissions, clearing: Clearing
 ) -> None:
     loop = asyncio.get_running_loop()

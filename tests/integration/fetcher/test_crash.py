@@ -53,7 +53,7 @@ from tests.support.web import open_site, png
 JOB = FetchJob("b/0000000001", "b", "http://x.test/")
 
 
-async def test_killed_right_after_the_answer_every_item_is_done_by_the_next_process(
+async def test_next_process_does_all_items_of_a_killed_one(
     surroundings: Surroundings,
 ) -> None:
     port = pick_free_ports().fetcher_port
@@ -76,7 +76,7 @@ async def test_killed_right_after_the_answer_every_item_is_done_by_the_next_proc
             assert await asyncio.to_thread(process.wait, DEADLINE_SECONDS) == 0
 
 
-async def test_batch_of_many_pages_is_published_whole_in_spite_of_a_crash_between_them(
+async def test_crash_between_pages_does_not_lose_one(
     surroundings: Surroundings,
 ) -> None:
     fetches, batches = surroundings.database.fetches, surroundings.database.batches
@@ -217,7 +217,7 @@ class CutOffStore(ObjectStore):
 
 
 @pytest.mark.parametrize(("annotation", "written"), [("é" * 1000, 1), ("short", 0)])
-async def test_what_an_object_only_refers_to_is_written_down_before_the_object(
+async def test_fetch_is_written_before_an_object_that_refers_to_it(
     surroundings: Surroundings, annotation: str, written: int
 ) -> None:
     items = ItemRepository(surroundings.database.fetches)
@@ -243,7 +243,7 @@ async def test_what_an_object_only_refers_to_is_written_down_before_the_object(
     assert (stored.outcome, stored.attempts) == ("stored", 1)
 
 
-async def test_copy_of_a_done_job_puts_no_older_annotation_over_a_later_one(
+async def test_repeated_job_does_not_restore_an_older_annotation(
     surroundings: Surroundings,
 ) -> None:
     """A page is published twice where the dispatcher is killed before it notes that it was."""
@@ -262,7 +262,7 @@ async def test_copy_of_a_done_job_puts_no_older_annotation_over_a_later_one(
     assert codes == ["stored", "stored", "done_already"]
 
 
-async def test_item_whose_outcome_cannot_be_written_down_ends_all_the_same(
+async def test_item_ends_even_if_its_outcome_cannot_be_written(
     surroundings: Surroundings,
 ) -> None:
     items = ItemRepository(surroundings.database.fetches)

@@ -26,7 +26,7 @@ from tests.support.waiting import deadline
 JOB = FetchJob("b/0000000001", "b", "http://x.test/")
 
 
-async def test_job_that_is_handed_over_again_and_again_begins_a_new_count(
+async def test_handovers_of_a_job_reset_its_delivery_count(
     surroundings: Surroundings,
 ) -> None:
     held: asyncio.Queue[Message] = asyncio.Queue()

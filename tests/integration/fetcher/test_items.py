@@ -84,7 +84,7 @@ async def test_stored_item_has_a_document_with_all_that_is_known(
     assert isinstance(document["finished_at"], datetime)
 
 
-async def test_annotation_too_long_for_a_header_is_found_by_its_fetch_id(
+async def test_annotation_too_long_for_a_header_is_looked_up(
     api: aiohttp.ClientSession, site: WebSite, surroundings: Surroundings
 ) -> None:
     annotation = "é" * 1000
@@ -127,7 +127,7 @@ async def test_same_list_again_is_unchanged_and_adds_its_batch(
         assert (info.etag, info.content_type) == (earlier.etag, earlier.content_type)
 
 
-async def test_changed_annotation_and_missing_object_are_written_again(
+async def test_changed_annotation_or_missing_object_is_rewritten(
     api: aiohttp.ClientSession, site: WebSite, surroundings: Surroundings
 ) -> None:
     url = site.add_body("/a", png(1))
@@ -190,7 +190,7 @@ async def test_every_failure_has_its_code_and_the_good_ones_go_on(
 
 
 @pytest.mark.parametrize("claimed", [b"text/\xff\xfe", b"text/\x01" + b"x" * 5000])
-async def test_content_type_that_is_no_text_does_not_keep_a_batch_from_its_end(
+async def test_invalid_content_type_does_not_keep_a_batch_open(
     api: aiohttp.ClientSession, claimed: bytes
 ) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: " + claimed + b"\r\n\r\nno"

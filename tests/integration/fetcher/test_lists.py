@@ -214,7 +214,7 @@ async def test_compressed_list_is_the_same_list(
     ],
     ids=["bomb", "cut", "checksum", "garbage"],
 )
-async def test_compressed_list_that_is_too_large_or_broken_is_a_problem(
+async def test_too_large_or_broken_compressed_list_is_refused(
     surroundings: Surroundings, content: bytes, status: int, code: str
 ) -> None:
     headers = {"Content-Type": "text/plain"}

@@ -135,7 +135,7 @@ async def test_list_at_an_address_has_the_limits_of_any_list(
     assert (slow[0], slow[1]["code"]) == (502, "timeout")
 
 
-async def test_same_key_and_address_give_the_same_batch_whatever_is_there_by_now(
+async def test_same_key_and_list_url_give_the_same_batch(
     api: aiohttp.ClientSession, site: WebSite, surroundings: Surroundings
 ) -> None:
     url = site.add_body("/list.txt", b"http://127.0.0.1:1/a\n")
@@ -155,7 +155,7 @@ async def test_same_key_and_address_give_the_same_batch_whatever_is_there_by_now
 
 
 @pytest.mark.parametrize("make", [zip_of, tgz_of])
-async def test_members_of_an_archive_are_stored_with_where_they_came_from(
+async def test_members_of_an_archive_are_stored_with_their_source(
     api: aiohttp.ClientSession, site: WebSite, surroundings: Surroundings, make: Any
 ) -> None:
     content = make(
@@ -287,7 +287,7 @@ async def stalled(
         go_on.set()
 
 
-async def test_all_items_are_listed_in_order_while_only_a_page_is_published(
+async def test_unpublished_items_are_listed_too_and_in_order(
     stalled: tuple[aiohttp.ClientSession, str, list[str]], surroundings: Surroundings
 ) -> None:
     api, batch_id, urls = stalled
@@ -308,7 +308,7 @@ async def test_all_items_are_listed_in_order_while_only_a_page_is_published(
     assert none["items"] == []
 
 
-async def test_cancelled_before_it_is_published_all_of_it_is_cancelled(
+async def test_unpublished_items_of_a_cancelled_batch_are_cancelled(
     stalled: tuple[aiohttp.ClientSession, str, list[str]], surroundings: Surroundings
 ) -> None:
     api, batch_id, urls = stalled

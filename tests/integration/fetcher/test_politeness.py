@@ -57,7 +57,7 @@ async def stored_by(api: aiohttp.ClientSession) -> float:
     return sum(float(line.removeprefix(prefix)) for line in lines if line.startswith(prefix))
 
 
-async def test_limits_of_hosts_hold_over_processes_that_come_and_are_killed(
+async def test_host_concurrency_holds_over_changing_processes(
     surroundings: Surroundings,
 ) -> None:
     ports = [pick_free_ports().fetcher_port for _ in range(2)]

@@ -124,7 +124,7 @@ async def test_batch_whose_jobs_are_lost_is_completed_by_a_retry(
     assert sum(after["counts"].values()) == lost + 1
 
 
-async def test_items_that_wait_to_be_published_or_are_written_down_are_left_alone(
+async def test_requeue_leaves_unpublished_and_finished_items_alone(
     items: ItemRepository, pages: ListPages
 ) -> None:
     listed = [ListItem(line, f"http://x.test/{line}", f"note {line}") for line in range(1, 6)]
@@ -147,7 +147,7 @@ async def test_items_that_wait_to_be_published_or_are_written_down_are_left_alon
     ]
 
 
-async def test_retry_cut_off_by_a_crash_is_carried_out_by_the_dispatcher(
+async def test_dispatcher_finishes_a_retry_cut_off_by_a_crash(
     surroundings: Surroundings,
 ) -> None:
     intention = {"requeue": RetryScope.TRANSIENT, "dispatch.done": False, "dispatch.after": ""}
@@ -213,7 +213,7 @@ async def test_retry_counts_its_items_despite_concurrent_dispatch(
     assert await purge(surroundings) == 1
 
 
-async def test_item_whose_job_was_parked_while_nothing_could_be_written_ends_by_a_replay(
+async def test_replay_ends_an_item_parked_during_an_outage(
     surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AMQP_URL", str(surroundings.amqp.url))

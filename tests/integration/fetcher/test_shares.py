@@ -101,7 +101,7 @@ class CrowdedPublisher(Publisher):
         return 3 if queue in FETCH_QUEUES.delays else 0
 
 
-async def test_dispatcher_goes_on_with_others_while_a_batch_has_its_share(
+async def test_batch_with_its_full_share_does_not_block_others(
     surroundings: Surroundings,
 ) -> None:
     slow = await batch_of(surroundings, 9, published=9)

@@ -76,7 +76,7 @@ async def test_no_delivery_is_held_until_rabbitmq_closes_its_channel(
     assert "timed out" not in log.read_text()
 
 
-async def test_hosts_with_a_crawl_delay_hold_up_no_other_of_their_partition(
+async def test_crawl_delays_hold_up_no_other_host_of_the_partition(
     s3_settings: S3Settings, private_amqp_settings: AmqpSettings, mongo_settings: MongoSettings
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -102,7 +102,7 @@ async def test_hosts_with_a_crawl_delay_hold_up_no_other_of_their_partition(
     assert [site.hits.total() for site in slow] == [2, 2]  # robots.txt, and an image
 
 
-async def test_pause_of_a_host_outlives_the_fetcher_that_was_asked_for_it(
+async def test_pause_of_a_host_outlives_the_fetcher(
     surroundings: Surroundings,
 ) -> None:
     async def throttle(_: web.Request) -> web.Response:
@@ -131,7 +131,7 @@ async def test_pause_of_a_host_outlives_the_fetcher_that_was_asked_for_it(
     assert (shown["host"], shown["reason"]) == (host, "throttled")
 
 
-async def test_partition_that_comes_back_brings_what_was_learnt_elsewhere(
+async def test_returning_partition_has_what_others_learnt_of_hosts(
     surroundings: Surroundings,
 ) -> None:
     """One process has a host, then another, then the first again: its memory is out of date."""

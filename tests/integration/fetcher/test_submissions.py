@@ -14,7 +14,7 @@ from services.fetcher.sources.lists.rows import ListItem
 
 
 @pytest.mark.parametrize("content", ["first", "changed"])
-async def test_request_that_comes_second_joins_the_first_only_with_the_same_list(
+async def test_second_request_joins_the_first_for_the_same_list(
     database: Database, content: str
 ) -> None:
     submissions = Submissions(
