@@ -64,7 +64,7 @@ async def test_fetched_image_keeps_where_it_came_from(start: Start) -> None:
     }
 
 
-async def test_text_that_came_with_earlier_bytes_is_no_label_of_later_ones(
+async def test_text_of_earlier_bytes_does_not_label_later_ones(
     start: Start, store: ObjectStore
 ) -> None:
     """Both were written while no consumer ran: the first event finds the second one's bytes."""
@@ -83,7 +83,7 @@ async def test_text_that_came_with_earlier_bytes_is_no_label_of_later_ones(
     assert [each["url"] for each in document["sources"] if "url" in each] == ["http://a.test/"]
 
 
-async def test_proof_of_an_image_that_was_deleted_before_it_was_read_names_its_source(
+async def test_proof_of_an_unread_deleted_image_names_its_source(
     start: Start, store: ObjectStore
 ) -> None:
     metadata = to_metadata(Provenance("http://a.test/", "b1", "its text"))
@@ -119,7 +119,7 @@ async def test_source_too_long_for_a_header_is_looked_up(
     assert document["annotation"]["text"] == "long"
 
 
-async def test_source_that_fits_a_header_is_kept_beside_an_annotation_that_is_looked_up(
+async def test_looked_up_annotation_leaves_the_source_of_the_header(
     start: Start,
 ) -> None:
     pipeline = await start()
@@ -211,7 +211,7 @@ async def test_fetch_that_is_written_down_late_is_waited_for(
     ]
 
 
-async def test_image_whose_fetch_is_gone_for_good_is_read_all_the_same(start: Start) -> None:
+async def test_image_without_its_fetch_is_still_read(start: Start) -> None:
     pipeline = await start()
     gone = Provenance("http://example.test/a", "b1", "é" * 1000, None, "b1/1")
 
@@ -222,7 +222,7 @@ async def test_image_whose_fetch_is_gone_for_good_is_read_all_the_same(start: St
     assert document["annotation"] is None
 
 
-async def test_same_bytes_again_add_their_source_without_a_second_prediction(
+async def test_same_bytes_add_a_source_but_no_second_prediction(
     start: Start, ocr_api: ScriptedOcrApi
 ) -> None:
     pipeline = await start()

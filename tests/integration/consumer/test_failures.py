@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
     ("status", "code"),
     [(415, "unsupported_media_type"), (422, "undecodable_image"), (413, "image_too_large")],
 )
-async def test_refused_image_is_rejected_with_its_reason_and_the_next_goes_on(
+async def test_refused_image_is_rejected_and_the_next_one_read(
     start: Start, ocr_api: ScriptedOcrApi, status: int, code: str
 ) -> None:
     async def refuse_bad(image: bytes) -> web.Response:

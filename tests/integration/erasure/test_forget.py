@@ -109,7 +109,7 @@ async def test_key_is_understood_with_and_without_its_bucket(site: Site) -> None
     assert await find_targets(site.store, site.database, "b.png") == []
 
 
-async def test_object_that_was_gone_already_is_removed_from_its_document(site: Site) -> None:
+async def test_document_of_a_missing_object_can_be_forgotten(site: Site) -> None:
     await site.database.images.insert(
         {
             "_id": f"{site.store.bucket}/lost.png",
@@ -131,7 +131,7 @@ async def test_object_that_was_gone_already_is_removed_from_its_document(site: S
     assert (document["prediction"], document["annotation"]) == (None, None)
 
 
-async def test_image_that_has_no_document_yet_is_found_through_its_fetch(site: Site) -> None:
+async def test_image_without_a_document_is_found_by_its_fetch(site: Site) -> None:
     await site.database.fetches.insert({"_id": "b1/1", "url": URL, "key": "fetched/x.png"})
     await site.upload("fetched/x.png", b"1", URL)
 
@@ -140,7 +140,7 @@ async def test_image_that_has_no_document_yet_is_found_through_its_fetch(site: S
     assert (target.key, target.is_stored) == ("fetched/x.png", True)
 
 
-async def test_proof_names_the_source_of_an_image_that_had_no_document(site: Site) -> None:
+async def test_proof_of_an_image_without_document_has_its_source(site: Site) -> None:
     await site.upload("a.png", b"1", URL)
     await site.document("a.png", status="predicted")
     [known] = await find_targets(site.store, site.database, "a.png")

@@ -21,7 +21,7 @@ from tests.support.ocr_api import prediction
 from tests.support.waiting import eventually
 
 
-async def test_submitted_text_is_erased_and_all_that_was_looked_at_is_told(site: Site) -> None:
+async def test_submitted_texts_are_erased_and_the_search_reported(site: Site) -> None:
     digest = sha256(b"1").hexdigest()
     kept = "http://example.test/c.png?sig=REDACTED"
     real = kept.replace("REDACTED", "s3cret")
@@ -56,7 +56,7 @@ async def test_submitted_text_is_erased_and_all_that_was_looked_at_is_told(site:
     assert "exports" in " ".join(report.to_answer()["not_covered"])
 
 
-async def test_forgotten_urls_are_kept_as_hashes_until_they_are_allowed(site: Site) -> None:
+async def test_forgotten_urls_stay_as_hashes_until_allowed_again(site: Site) -> None:
     kept = "http://example.test/c.png?sig=REDACTED"
     await site.add_item(kept.replace("REDACTED", "1"), source_url=kept)
     forgotten = Forgotten(site.database.forgotten)
@@ -109,7 +109,7 @@ async def test_image_that_is_read_while_it_is_forgotten_goes_too(site: Site) -> 
     await eventually(lambda: is_gone(site, "under a name.png"))
 
 
-async def test_forgotten_image_that_an_export_has_rewritten_stays_away(site: Site) -> None:
+async def test_exported_copy_of_a_forgotten_image_stays_away(site: Site) -> None:
     transparent = BytesIO()
     Image.new("RGBA", (320, 48), (0, 0, 0, 7)).save(transparent, "PNG")
     rewritten = to_normal_file(transparent.getvalue(), readable=TRAINABLE).content

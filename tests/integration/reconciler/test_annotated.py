@@ -101,7 +101,7 @@ async def test_copies_are_counted_once(database: Database) -> None:
     assert (tally.images, tally.errors) == (LIMIT, LIMIT)
 
 
-async def test_annotation_of_a_known_prediction_is_shown_and_goes_when_it_is_taken_back(
+async def test_reverted_annotation_leaves_the_error_rates(
     database: Database,
 ) -> None:
     await database.images.insert(document("a", "Wikipedla"))
@@ -123,7 +123,7 @@ async def test_annotation_of_a_known_prediction_is_shown_and_goes_when_it_is_tak
     assert [shown(name) for name in ("cer", "exact_ratio", "images", "characters")] == [{}] * 4
 
 
-async def test_document_out_of_shape_leaves_the_last_count_and_ends_nothing(
+async def test_malformed_document_leaves_the_last_count(
     database: Database,
 ) -> None:
     await database.images.insert(document("a", "ab", "ab"))

@@ -24,7 +24,7 @@ from tests.support.reconciling import Site, found
 from tests.support.waiting import eventually
 
 
-async def test_bucket_from_before_the_pipeline_is_indexed_with_its_sources(site: Site) -> None:
+async def test_older_bucket_is_indexed_with_its_sources(site: Site) -> None:
     keys = ["a.png", "a-b/é 100%+.png", "😀.png", "\uffff.png", "z/z.png"]
     for key in keys:
         await site.upload(key, key.encode(), provenance=Provenance("http://a.test/1", "b1"))
@@ -71,7 +71,7 @@ async def test_dry_run_queues_nothing(site: Site) -> None:
         assert await publisher.depth(site.queues.work) == 0
 
 
-async def test_real_event_that_still_comes_completes_the_document_without_a_prediction(
+async def test_late_event_completes_the_document_without_a_reading(
     site: Site,
 ) -> None:
     info = await site.upload("a.png")
@@ -92,7 +92,7 @@ async def test_real_event_that_still_comes_completes_the_document_without_a_pred
     assert len(site.ocr_api.seen) == 1
 
 
-async def test_overwritten_object_whose_event_is_missing_is_read_again(site: Site) -> None:
+async def test_overwritten_object_without_event_is_read_again(site: Site) -> None:
     await site.upload("a.png", b"first")
     await site.reconcile()
     async with site.consuming():
@@ -115,7 +115,7 @@ async def test_same_bytes_from_another_source_are_noticed(site: Site) -> None:
     assert len(site.ocr_api.seen) == 1
 
 
-async def test_object_that_came_back_older_than_its_removal_is_indexed(site: Site) -> None:
+async def test_restored_object_older_than_its_removal_is_indexed(site: Site) -> None:
     later = datetime.now(tz=UTC) + timedelta(seconds=10)
     gone = removed_notification(
         site.store.bucket, "a.png", sequencer=sequencer_at(later), occurred_at=later
@@ -143,7 +143,7 @@ async def test_document_whose_object_is_gone_becomes_removed(site: Site) -> None
     assert found(await site.reconcile()) == {State.REMOVED: 1}
 
 
-async def test_made_removal_never_undoes_an_upload_that_came_after_the_listing(
+async def test_queued_removal_does_not_undo_a_later_upload(
     site: Site,
 ) -> None:
     await site.upload("a.png", b"first")
@@ -172,7 +172,7 @@ async def test_made_removal_never_undoes_an_upload_that_came_after_the_listing(
     assert (await site.document("a.png"))["etag"] == info.etag
 
 
-async def test_with_more_parked_than_can_be_remembered_a_pass_only_counts(
+async def test_pass_only_counts_if_too_much_is_parked(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passes, "MOST_PARKED", 1)

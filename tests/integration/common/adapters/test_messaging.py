@@ -277,7 +277,7 @@ async def is_paused(consumer: Consumer) -> bool:
     return False
 
 
-async def test_queue_that_was_deleted_and_made_again_is_consumed_again(
+async def test_queue_that_is_deleted_and_redeclared_is_consumed(
     amqp_settings: AmqpSettings, queues: Queues, channel: AbstractChannel
 ) -> None:
     async def handle(delivery: Delivery) -> str:
@@ -329,7 +329,7 @@ async def test_pause_lasts_as_long_as_the_server_asked(
     assert times[1] - times[0] >= 1.5
 
 
-async def test_work_that_can_wait_is_done_only_while_there_is_no_other(
+async def test_background_work_is_done_only_without_other_work(
     amqp_settings: AmqpSettings, queues: Queues, channel: AbstractChannel
 ) -> None:
     later = Queues(f"{queues.work}.background", (), queues.parked)
@@ -391,7 +391,7 @@ async def test_unreachable_broker_is_unavailable() -> None:
         await check_broker(AmqpSettings(**nowhere))
 
 
-async def test_refused_work_rests_and_is_parked_with_its_reason_in_the_end(
+async def test_refused_work_is_retried_and_parked_with_its_reason(
     amqp_settings: AmqpSettings,
     queues: Queues,
     channel: AbstractChannel,

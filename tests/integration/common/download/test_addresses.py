@@ -70,9 +70,7 @@ async def test_every_kind_of_redirect_is_checked(status: int) -> None:
 
 
 @pytest.mark.parametrize(("target", "code"), TARGETS.items(), ids=list(TARGETS))
-async def test_redirect_to_where_nothing_may_be_fetched_ends_in_its_code(
-    target: str, code: str
-) -> None:
+async def test_redirect_to_a_forbidden_place_has_its_code(target: str, code: str) -> None:
     async with open_site(INNER) as inner, open_site(GOOD) as site:
         port = inner.base_url.rpartition(":")[2]
         inner.add_body("/", IMAGE)
@@ -91,7 +89,7 @@ async def test_redirect_to_where_nothing_may_be_fetched_ends_in_its_code(
 
 
 @pytest.mark.parametrize("host", [*FORBIDDEN_HOSTS, *NO_HOSTS])
-async def test_address_that_may_not_be_reached_is_not_however_it_is_written(host: str) -> None:
+async def test_forbidden_address_is_refused_in_every_spelling(host: str) -> None:
     async with (
         open_site(INNER) as inner,
         open_downloader(strict_settings(), connections=2) as downloader,
@@ -118,7 +116,7 @@ async def test_address_that_may_not_be_reached_is_not_however_it_is_written(host
     ],
     ids=["private", "all private", "mapped", "mixed", "none", "garbage", "silent"],
 )
-async def test_answer_of_a_name_server_is_checked_where_it_is_connected_to(
+async def test_resolved_addresses_are_checked_when_connecting(
     answers: list[list[str] | OSError | None], code: str
 ) -> None:
     names = Names({"name.test": answers})

@@ -231,7 +231,7 @@ async def downloader() -> AsyncIterator[Downloader]:
 
 
 @pytest.mark.parametrize(("behaviour", "code"), ENDING.values(), ids=ENDING)
-async def test_hostile_answer_ends_in_its_code_and_leaves_the_next_download_alone(
+async def test_hostile_answer_has_its_code_and_harms_no_other(
     downloader: Downloader, behaviour: Behaviour, code: str
 ) -> None:
     async with open_adversary(behaviour) as hostile, open_site(GOOD) as site:
@@ -241,7 +241,7 @@ async def test_hostile_answer_ends_in_its_code_and_leaves_the_next_download_alon
         assert await outcome(downloader, good) == "image"
 
 
-async def test_hosts_that_hang_are_given_up_and_leave_the_next_download_alone() -> None:
+async def test_hanging_hosts_are_given_up_and_harm_no_other() -> None:
     async with AsyncExitStack() as stack:
         hasty = strict_settings(patient=False)
         downloader = await stack.enter_async_context(
@@ -261,7 +261,7 @@ async def test_hosts_that_hang_are_given_up_and_leave_the_next_download_alone() 
         await eventually(is_fetched)
 
 
-async def test_sixty_hostile_servers_at_once_do_not_hold_up_a_good_one() -> None:
+async def test_sixty_hostile_servers_do_not_hold_up_a_good_one() -> None:
     assert len(CASES) >= 60
     async with (
         open_downloader(strict_settings(), connections=100) as downloader,

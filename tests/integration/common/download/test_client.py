@@ -144,7 +144,7 @@ async def test_proxy_of_the_environment_is_not_used(
         (503, "http_server_error", True),
     ],
 )
-async def test_status_has_a_code_and_is_retried_only_where_that_may_help(
+async def test_status_has_a_code_and_is_retried_only_if_useful(
     site: WebSite, downloader: Downloader, *, status: int, code: str, may_pass: bool
 ) -> None:
     error = await failure(downloader, site.add_body("/a", b"", status=status))
@@ -189,7 +189,7 @@ async def test_name_with_only_forbidden_addresses_is_refused() -> None:
     assert any(each.get("address") == "169.254.169.254" for each in logs)
 
 
-async def test_refused_connection_to_an_allowed_network_names_no_address() -> None:
+async def test_refused_connection_error_names_no_private_address() -> None:
     port = pick_free_ports().fetcher_port
     resolver = Names({"name.test": [["127.0.0.1", "127.0.0.2"]]})
     async with open_downloader(loopback_settings(), connections=2, resolver=resolver) as downloader:
@@ -203,7 +203,7 @@ async def test_refused_connection_to_an_allowed_network_names_no_address() -> No
     ("number", "kind"),
     [(socket.EAI_NONAME, RefusedDownloadError), (socket.EAI_AGAIN, FailedDownloadError)],
 )
-async def test_name_that_does_not_exist_is_final_and_a_silent_name_server_is_not(
+async def test_unknown_name_is_final_and_a_silent_resolver_is_not(
     number: int, kind: type[Exception]
 ) -> None:
     resolver = Names({"name.test": [socket.gaierror(number, "no answer")]})

@@ -64,7 +64,7 @@ async def test_changed_resource_is_downloaded_again(site: WebSite, downloader: D
     assert (second.content, second.etag) == (b"x", '"two"')
 
 
-async def test_validators_follow_a_redirect_to_where_they_came_from_alone(
+async def test_validators_are_sent_only_to_the_url_they_came_from(
     site: WebSite, downloader: Downloader
 ) -> None:
     first_hop, last_hop = Resource('"hop"'), Resource('"end"')
@@ -115,7 +115,7 @@ async def test_validators_that_no_host_may_send_are_not_kept(
     assert download.last_modified in {None, DATE}
 
 
-async def test_resource_that_opts_out_later_is_refused_although_it_is_not_modified(
+async def test_later_opt_out_is_refused_even_if_not_modified(
     site: WebSite, downloader: Downloader
 ) -> None:
     async def handle(_: web.Request) -> web.Response:

@@ -16,7 +16,7 @@ from tests.support.web import open_site
 SILENT = 20
 
 
-async def test_silent_name_servers_hold_up_neither_other_names_nor_threads(
+async def test_silent_name_servers_hold_up_no_names_or_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     answer = threading.Event()

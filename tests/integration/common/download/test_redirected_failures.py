@@ -27,7 +27,7 @@ async def downloader() -> AsyncIterator[Downloader]:
         yield downloader
 
 
-async def test_host_that_redirects_to_a_dead_one_is_not_taken_for_dead(
+async def test_host_that_redirects_to_a_dead_one_is_not_dead(
     downloader: Downloader, site: WebSite
 ) -> None:
     scheduler = make_scheduler(SlotLimits(8, 8))

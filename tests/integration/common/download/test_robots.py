@@ -80,7 +80,7 @@ async def test_empty_robots_file_allows_all(site: WebSite, downloader: Downloade
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_host_whose_robots_file_is_out_of_order_is_left_alone_for_now(
+async def test_host_with_a_failing_robots_file_is_left_alone(
     site: WebSite, downloader: Downloader, status: int
 ) -> None:
     async def handle(_: web.Request) -> web.Response:
@@ -161,7 +161,7 @@ async def test_robots_file_is_followed_to_another_host(
     ],
     ids=["loop", "scheme", "forbidden", "closed"],
 )
-async def test_robots_file_that_leads_astray_leads_to_no_forbidden_place(
+async def test_redirect_of_robots_file_reaches_no_forbidden_place(
     site: WebSite, downloader: Downloader, location: str, code: str | None
 ) -> None:
     site.add_redirect("/robots.txt", location)

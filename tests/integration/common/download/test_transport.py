@@ -25,9 +25,7 @@ async def downloader() -> AsyncIterator[Downloader]:
         yield downloader
 
 
-async def test_large_bodies_are_in_memory_some_at_a_time_until_their_tasks_end(
-    downloader: Downloader, site: WebSite
-) -> None:
+async def test_few_tasks_at_once_hold_large_bodies(downloader: Downloader, site: WebSite) -> None:
     large = site.add_body("/large", LARGE)
     small = site.add_body("/small", b"x" * SMALL_BYTES)
     here: list[int] = []
