@@ -146,7 +146,7 @@ class Gate:
         return web.json_response(prediction())
 
 
-async def test_sigterm_finishes_what_is_in_work_and_takes_nothing_more(site: Site) -> None:
+async def test_sigterm_finishes_current_work_and_takes_no_more(site: Site) -> None:
     gate = Gate(site.ocr_api)
     await site.upload("a.png")
     await site.notify("a.png")
@@ -169,7 +169,7 @@ async def test_sigterm_finishes_what_is_in_work_and_takes_nothing_more(site: Sit
     assert await site.depth() == 1
 
 
-async def test_sigterm_leaves_what_does_not_finish_in_time_in_the_queue(site: Site) -> None:
+async def test_sigterm_leaves_unfinished_work_in_the_queue(site: Site) -> None:
     gate = Gate(site.ocr_api)
     await site.upload("a.png")
     await site.notify("a.png")

@@ -87,7 +87,7 @@ async def test_image_is_kept_with_what_is_known_of_it(
     assert before <= known.fetched_at <= datetime.now(UTC)
 
 
-async def test_unreadable_image_is_kept_too_but_what_is_no_image_is_not(
+async def test_unreadable_images_are_kept_but_other_files_are_not(
     s3_settings: S3Settings, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sniffed: list[bytes] = []

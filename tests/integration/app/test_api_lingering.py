@@ -27,7 +27,7 @@ def _send(api: Api) -> tuple[int, bytes]:
         connection.close()
 
 
-async def test_client_that_sends_all_and_then_reads_learns_why_it_was_refused() -> None:
+async def test_client_that_sends_first_learns_why_it_was_refused() -> None:
     async with running_api(FakeEngine) as api:
         await ready(api)
         status, body = await asyncio.to_thread(_send, api)
@@ -36,7 +36,7 @@ async def test_client_that_sends_all_and_then_reads_learns_why_it_was_refused() 
     assert b"image_too_large" in body
 
 
-async def test_a_refused_client_that_sends_no_more_is_not_waited_for_long(
+async def test_refused_client_that_stops_sending_is_disconnected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("app.uploads.SECONDS", 0.1)

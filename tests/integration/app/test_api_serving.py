@@ -64,7 +64,7 @@ async def picky_api(**settings: Any) -> AsyncIterator[tuple[Api, PickyEngine]]:
         yield api, engine
 
 
-async def test_a_batch_is_answered_in_order_and_its_errors_item_by_item() -> None:
+async def test_batch_is_answered_in_order_with_errors_by_item() -> None:
     damaged = damaged_images()["half a PNG"]
     bomb = oversized_images()["png bomb"]
     async with picky_api(max_image_bytes=8 * KIB) as (api, _):
@@ -108,7 +108,7 @@ async def test_a_batch_with_too_many_bytes_in_all_is_refused() -> None:
     assert (status, body["code"]) == (413, "image_too_large")
 
 
-async def test_what_waits_is_read_together_where_the_engine_gains_by_it() -> None:
+async def test_waiting_images_are_read_together_if_that_is_faster() -> None:
     engine = FakeEngine(best_batch=4)
     async with running_api(lambda: engine, threads=1) as api:
         await ready(api)

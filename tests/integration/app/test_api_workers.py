@@ -177,7 +177,7 @@ async def test_processes_end_when_their_parent_was_killed(workers: Workers) -> N
     assert not await workers.is_ready()
 
 
-async def test_wrong_settings_are_an_error_not_processes_that_die_for_ever() -> None:
+async def test_wrong_settings_end_the_parent_instead_of_restarts() -> None:
     settings = {"OCR_WORKERS": "2", "OCR_PORT": "0", "OCR_COLLECT": "1", "S3_BUCKET": "x"}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "app.main", cwd=ROOT, env={**os.environ, **settings},

@@ -118,7 +118,7 @@ async def test_malformed_form_is_refused(
     assert response.content_type == PROBLEM_JSON
 
 
-async def test_file_of_the_largest_size_is_read_and_one_more_byte_is_not(api: Api) -> None:
+async def test_largest_file_is_read_and_one_byte_more_is_refused(api: Api) -> None:
     line = line_image("Wikipedia")
     largest = line + bytes(512 * KIB - len(line))
 

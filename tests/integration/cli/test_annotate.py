@@ -182,7 +182,7 @@ async def test_file_that_is_none_is_refused(
     assert words in output
 
 
-async def test_annotation_written_while_the_document_changes_loses_nothing(
+async def test_annotation_during_another_change_loses_nothing(
     collected: Collected,
 ) -> None:
     await collected.add("1.png", "one")

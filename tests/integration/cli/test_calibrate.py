@@ -72,7 +72,7 @@ async def calibrate(*arguments: str) -> Any:
     return await asyncio.to_thread(CliRunner().invoke, app, ["calibrate", *arguments])
 
 
-async def test_calibration_is_learnt_from_annotated_images_and_written(
+async def test_calibration_is_fitted_to_annotations_and_written(
     mongo_settings: MongoSettings, tmp_path: Path
 ) -> None:
     await store(mongo_settings, sure_of_itself(600))
@@ -176,7 +176,7 @@ async def test_isotonic_curve_can_be_asked_for_and_the_answer_be_json(
     assert answer["curve"]["method"] == "isotonic"
 
 
-async def test_method_is_chosen_and_the_scores_are_shown_before_and_after(
+async def test_best_method_is_chosen_and_its_effect_is_shown(
     mongo_settings: MongoSettings, tmp_path: Path
 ) -> None:
     await store(mongo_settings, handwriting(1200))

@@ -77,7 +77,7 @@ async def test_versions_are_compared_on_what_both_have_read(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("collected")
-async def test_engine_reads_afresh_and_is_compared_with_what_was_stored() -> None:
+async def test_engine_reads_again_to_compare_with_stored_texts() -> None:
     told = await answer("evaluate", "--engine", "rapidocr", "--against", "fake-0")
     engine = next(name for name in told["models"] if name.startswith("rapidocr"))
     assert told["models"][engine]["images"] == 3

@@ -114,7 +114,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-async def test_model_is_pulled_without_anything_that_runs_and_is_listed(
+async def test_model_is_pulled_without_code_and_listed(
     hub: tuple[Hub, str], docreco: Docreco, tmp_path: Path
 ) -> None:
     status, out, err = await docreco("pull", "team/tiny", "--revision", "v1", "--json")
@@ -152,7 +152,7 @@ async def test_model_that_was_trained_here_is_not_replaced(
     assert "was trained here" in err
 
 
-async def test_model_without_safetensors_is_refused_and_leaves_the_one_that_is_there(
+async def test_refused_model_leaves_the_one_that_is_there(
     hub: tuple[Hub, str], docreco: Docreco
 ) -> None:
     await docreco("pull", "team/tiny")
@@ -185,7 +185,7 @@ async def test_what_is_in_the_way_is_told(
     assert "Traceback" not in err
 
 
-async def test_hub_that_cannot_be_reached_is_told_at_once_and_half_a_download_is_no_model(
+async def test_unreachable_hub_is_told_at_once_and_leaves_no_model(
     docreco: Docreco, tmp_path: Path
 ) -> None:
     half = tmp_path / "models" / ".pulled" / "team" / "tiny"

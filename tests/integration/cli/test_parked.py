@@ -91,7 +91,7 @@ async def parked_by_broker(settings: AmqpSettings, queues: Queues) -> list[Parke
     return await eventually(parked)
 
 
-async def test_looking_a_hundred_times_takes_nothing_and_changes_no_id(
+async def test_looking_often_takes_nothing_and_changes_no_id(
     amqp_settings: AmqpSettings, queues: Queues, publisher: Publisher
 ) -> None:
     await park(publisher, queues, b"1", b"2", b"3", error=HiccupError("no luck"))
@@ -146,7 +146,7 @@ async def test_replayed_message_that_fails_again_counts_its_replays(
     assert (message.replays, message.reason, message.attempts) == (2, "again", 2)
 
 
-async def test_replay_takes_only_what_is_wanted_and_keeps_the_rest_in_order(
+async def test_replay_takes_the_chosen_and_keeps_the_rest_in_order(
     amqp_settings: AmqpSettings, queues: Queues, publisher: Publisher
 ) -> None:
     await park(publisher, queues, b"1", error=HiccupError("a"))
@@ -188,7 +188,7 @@ async def test_message_that_killed_its_consumers_says_so(
     assert message.parked_at is not None
 
 
-async def test_message_that_killed_its_consumers_can_be_replayed_and_retried(
+async def test_message_that_killed_its_consumers_can_be_replayed(
     amqp_settings: AmqpSettings, queues: Queues, publisher: Publisher
 ) -> None:
     """RabbitMQ drops what would enter a queue again in whose name it has died."""

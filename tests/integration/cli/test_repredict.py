@@ -92,7 +92,7 @@ async def site(
         yield Site(store, database, publisher, queues, ocr_api, settlements)
 
 
-async def test_new_model_version_reads_again_and_the_earlier_prediction_is_kept(
+async def test_new_model_reads_again_and_keeps_the_old_prediction(
     site: Site,
 ) -> None:
     await site.upload("a.png")
@@ -109,7 +109,7 @@ async def test_new_model_version_reads_again_and_the_earlier_prediction_is_kept(
     assert document["disagreement"] == pytest.approx(3 / 10)  # edits by length
 
 
-async def test_image_that_the_new_model_refuses_keeps_what_was_read_before(site: Site) -> None:
+async def test_image_that_a_new_model_refuses_keeps_its_prediction(site: Site) -> None:
     await site.upload("a.png")
     await site.document("a.png", status="predicted")
 
@@ -144,7 +144,7 @@ async def test_invalid_job_is_parked(site: Site) -> None:
     assert site.settlements.settled == [(DeliveryOutcome.PARKED, "invalid_event")]
 
 
-async def test_overloaded_api_is_waited_for_without_stopping_the_consumer(site: Site) -> None:
+async def test_overloaded_api_does_not_stop_the_consumer(site: Site) -> None:
     async def overloaded_twice(_: bytes) -> web.Response:
         if len(site.ocr_api.seen) <= 2:
             answer = problem(503, "overloaded")

@@ -14,7 +14,7 @@ from tests.support.waiting import until
 from tests.support.web import WebSite
 
 
-async def test_list_is_waited_for_as_long_as_the_fetcher_takes_to_read_it(site: WebSite) -> None:
+async def test_submission_outlasts_the_usual_timeout(site: WebSite) -> None:
     is_read = asyncio.Event()
 
     async def answer_when_read(_: web.Request) -> web.Response:

@@ -91,7 +91,7 @@ async def test_command_lists_suspects_with_reasons() -> None:
     ]
 
 
-async def test_suspect_that_is_confirmed_or_corrected_does_not_come_back(site: Site) -> None:
+async def test_confirmed_or_corrected_suspects_do_not_come_back(site: Site) -> None:
     async with site.person() as ada:
         page = await first(ada, DAMAGED)
         assert "wrong encoding" in page

@@ -75,7 +75,7 @@ async def test_equal_bytes_are_exported_once_as_a_person_says(
 
 
 @pytest.mark.parametrize("quality", ["unreadable", "not_a_line"])
-async def test_image_that_a_person_refused_is_left_out_whatever_its_copies_read(
+async def test_refused_image_is_left_out_whatever_its_copies_read(
     collected: Collected, tmp_path: Path, quality: str
 ) -> None:
     image, other = line_image("same"), line_image("other")
@@ -92,7 +92,7 @@ async def test_image_that_a_person_refused_is_left_out_whatever_its_copies_read(
 
 
 @pytest.mark.parametrize("options", [(), ("--only-annotated",)])
-async def test_placeholder_whose_sources_disagree_is_left_out_and_counted(
+async def test_placeholder_with_differing_texts_is_excluded(
     collected: Collected, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     disputed: dict[str, Any] = {"annotation": None, "annotation_conflict": "sources_disagree"}
@@ -166,9 +166,7 @@ async def test_groups_in_two_splits_are_counted(
     assert f"2 groups of images that belong together; **{several}** of them" in card
 
 
-async def test_image_whose_document_does_not_say_yet_that_it_is_gone_is_named_as_removed(
-    some: Collected, tmp_path: Path
-) -> None:
+async def test_missing_object_is_named_as_removed_at_once(some: Collected, tmp_path: Path) -> None:
     """The next export into the folder would not know it."""
     out = tmp_path / "set"
     await answer("export", "--format", "hf", "--out", out)
@@ -179,7 +177,7 @@ async def test_image_whose_document_does_not_say_yet_that_it_is_gone_is_named_as
     assert f"- `{gone}`" in (out / "README.md").read_text()
 
 
-async def test_image_that_is_there_under_another_key_is_not_named_as_removed(
+async def test_image_with_another_key_is_not_named_as_removed(
     some: Collected, tmp_path: Path
 ) -> None:
     out, image = tmp_path / "set", line_image("twice")

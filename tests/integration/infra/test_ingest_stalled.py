@@ -87,7 +87,7 @@ async def insert(database: Database, key: str) -> None:
     )
 
 
-async def test_documents_that_do_not_come_are_named_and_the_others_shown(
+async def test_missing_documents_are_named_and_the_others_shown(
     database: Database, tmp_path: Path
 ) -> None:
     await insert(database, "there.png")

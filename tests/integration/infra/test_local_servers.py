@@ -26,7 +26,7 @@ from tests.support.notifying import PAGES_ARN, USUAL_ARN
 from tests.support.waiting import deadline, eventually
 
 
-async def test_event_of_an_upload_arrives_in_a_queue_bound_to_the_exchange(
+async def test_event_of_an_upload_arrives_in_a_bound_queue(
     s3_settings: S3Settings, amqp_settings: AmqpSettings
 ) -> None:
     connection = await aio_pika.connect(str(amqp_settings.url))

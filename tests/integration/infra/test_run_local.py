@@ -101,7 +101,7 @@ def assert_shows_all(shown: str, environment: Mapping[str, str]) -> None:
     assert "pass finished" in log
 
 
-async def test_second_run_stores_nothing_twice_and_goes_on_where_a_document_does_not_come(
+async def test_second_run_stores_nothing_twice_and_names_lost_images(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     first = await asyncio.to_thread(run_to_its_end, environment)

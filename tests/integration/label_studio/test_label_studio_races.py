@@ -119,7 +119,7 @@ async def test_second_task_that_was_annotated_since_the_listing_stays(
     assert await text_of(collected) == "said at the second"
 
 
-async def test_one_task_that_no_store_can_hold_keeps_back_none_of_the_others(
+async def test_task_that_cannot_be_stored_does_not_block_others(
     collected: Collected, studio: LabelStudioFake
 ) -> None:
     strange = studio.add_task(PROJECT, {"image_id": "\ud800", "etag": "e", "pushed": "x"})["id"]
@@ -137,7 +137,7 @@ async def test_one_task_that_no_store_can_hold_keeps_back_none_of_the_others(
     assert await text_of(collected, image.split("/")[1]) == "last"
 
 
-async def test_task_that_does_not_tell_its_annotations_takes_none_back(
+async def test_task_without_its_annotations_reverts_none(
     collected: Collected, studio: LabelStudioFake
 ) -> None:
     await push(studio, collected)

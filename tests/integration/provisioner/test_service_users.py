@@ -233,7 +233,7 @@ async def test_rights_in_rabbitmq_are_the_least_that_work_needs(servers: Address
 
 
 @pytest.mark.usefixtures("provisioned")
-async def test_monitoring_user_sees_the_depth_of_a_queue_and_changes_nothing(
+async def test_monitoring_user_reads_queue_depths_but_changes_nothing(
     servers: Addresses,
 ) -> None:
     login = encode_basic_auth("monitoring", PASSWORD.get_secret_value())
@@ -282,7 +282,7 @@ async def test_only_reconciler_listens_to_uploads(provisioned: S3Settings) -> No
         list(notifications(await listen(other)))
 
 
-async def test_reconciler_makes_a_pass_with_its_own_rights_and_cannot_write(
+async def test_reconciler_user_can_reconcile_but_not_write(
     provisioned: S3Settings, servers: Addresses, mongo_settings: MongoSettings
 ) -> None:
     whole = AmqpDsn(servers.amqp_url.get_secret_value())

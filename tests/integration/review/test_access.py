@@ -55,7 +55,7 @@ async def test_wrong_password_is_refused(
             await ada.see("/queue")
 
 
-async def test_few_of_many_passwords_that_are_tried_at_once_are_looked_at(
+async def test_few_of_many_concurrent_logins_are_checked(
     s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
 ) -> None:
     async with (

@@ -35,7 +35,7 @@ async def site(
             yield site
 
 
-async def test_forgotten_image_is_gone_with_all_that_people_said_of_it(site: Site) -> None:
+async def test_forgotten_image_is_gone_with_its_annotations(site: Site) -> None:
     image = f"{site.store.bucket}/{KEY}"
     await site.store.write(KEY, line_image("private"), content_type="image/png", metadata={})
     where = {"_id": image, "status": "predicted"}

@@ -112,7 +112,7 @@ async def test_search_finds_what_is_typed_exactly(review: Site, ada: Person, tex
     assert f'class="read">{text}' in await ada.see(f"/gallery?q={quote(text)}")
 
 
-async def test_search_that_is_cut_short_never_says_that_nothing_is_there(
+async def test_interrupted_search_does_not_claim_there_is_nothing(
     review: Site, ada: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("FIRST_SECONDS", "SEARCH_SECONDS"):

@@ -200,7 +200,7 @@ async def test_untrusted_sender_is_refused(site: Site, studio: LabelStudioFake) 
     assert studio.exchanges == []
 
 
-async def test_without_a_secret_there_is_no_such_address_and_without_a_token_no_start(
+async def test_webhook_needs_a_secret_and_the_service_a_token(
     studio: LabelStudioFake,
     s3_settings: S3Settings,
     mongo_settings: MongoSettings,
@@ -219,7 +219,7 @@ async def test_without_a_secret_there_is_no_such_address_and_without_a_token_no_
         )
 
 
-async def test_what_a_webhook_could_not_write_is_counted_and_told_by_the_next_pull(
+async def test_conflict_of_a_webhook_is_counted_and_told_by_a_pull(
     site: Site, studio: LabelStudioFake
 ) -> None:
     task = await add(site, studio, "a.png")

@@ -336,7 +336,7 @@ async def test_second_answer_to_one_image_does_not_replace_the_first(site: Site)
     assert (await site.document(image_of(task)))["annotation"]["text"] == "ada's"
 
 
-async def test_image_that_was_annotated_since_it_was_found_is_not_shown(site: Site) -> None:
+async def test_image_annotated_since_the_search_is_not_shown(site: Site) -> None:
     note = {"text": "theirs", "quality": "ok", "by": "bob", "at": NOW}
     done = known("done", 0.2, annotation=note)
     await site.add(known("one", 0.1), done, known("three", 0.3))
@@ -384,7 +384,7 @@ async def test_correction_keeps_what_came_with_a_list(site: Site) -> None:
         assert corrected["annotation_history"] == [before]
 
 
-async def test_disagreement_shows_images_that_two_models_read_differently(site: Site) -> None:
+async def test_disagreement_mode_shows_differently_read_images(site: Site) -> None:
     same = known("same", 0.1, disagreement=None)
     close = known("close", 0.1, disagreement=0.2)
     nothing_in_common = known("apart", 0.9, disagreement=1.0)
