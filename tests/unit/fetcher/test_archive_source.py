@@ -102,7 +102,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("archives", [2, 3, 4])
 @pytest.mark.parametrize("at_once", [1, 8])
-async def test_archives_whose_members_come_by_turns_are_downloaded_once(
+async def test_archives_with_interleaved_members_are_downloaded_once(
     archives: int, at_once: int
 ) -> None:
     host = Host(archive())
@@ -179,7 +179,7 @@ async def test_disk_that_is_full_is_not_the_archives_fault() -> None:
     assert caught.value.code == "no_space"
 
 
-async def test_disk_that_is_full_while_gzip_is_undone_is_not_the_archives_fault(
+async def test_full_disk_during_decompression_is_a_transient_error(
     request: pytest.FixtureRequest,
 ) -> None:
     disk = Spool(100_000)
@@ -193,7 +193,7 @@ async def test_disk_that_is_full_while_gzip_is_undone_is_not_the_archives_fault(
     assert caught.value.code == "no_space"
 
 
-async def test_disk_that_is_full_has_room_again_once_idle_archives_are_forgotten(
+async def test_idle_archives_make_room_on_a_full_disk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     host = Host(archive())
@@ -211,7 +211,7 @@ async def test_disk_that_is_full_has_room_again_once_idle_archives_are_forgotten
     assert host.downloads == {"http://h1/a.zip": 2, "http://h2/a.zip": 2}
 
 
-async def test_archives_together_take_no_more_than_they_may_and_idle_ones_make_room() -> None:
+async def test_idle_archives_make_room_within_the_spool_limit() -> None:
     host, size = Host(archive()), len(archive()) + INDEX_BYTES
     source = source_of(host, room=Spool(2 * size))
     for name in ("h1", "h2"):
@@ -224,9 +224,7 @@ async def test_archives_together_take_no_more_than_they_may_and_idle_ones_make_r
     source.close()
 
 
-async def test_items_of_an_archive_that_finds_no_room_do_not_download_it_one_after_the_other() -> (
-    None
-):
+async def test_archive_without_room_is_not_downloaded_for_each_item() -> None:
     host, clock, room = Host(archive()), Clock(), Spool(len(archive()) + INDEX_BYTES)
     source = source_of(host, clock, room=room)
     with room.file() as others:

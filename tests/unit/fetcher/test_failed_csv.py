@@ -70,7 +70,7 @@ async def test_no_cell_for_a_spreadsheet_is_a_formula(formula: str) -> None:
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r", "\r\n"])
-def test_annotation_of_more_lines_than_a_table_may_hold_is_not_taken(line_end: str) -> None:
+def test_annotation_with_too_many_lines_is_rejected(line_end: str) -> None:
     row = to_row(7, "https://h.test/a", f"x{line_end}" * MAX_ANNOTATION_LINES + "x")
 
     assert isinstance(row, Rejection)

@@ -3,7 +3,7 @@
 from services.fetcher.politeness.host import LONGEST_PAUSE_SECONDS, Host
 
 
-def test_host_that_throttles_for_weeks_is_asked_every_ten_minutes() -> None:
+def test_long_throttling_host_is_asked_every_ten_minutes() -> None:
     host, now = Host("example.org"), 0.0
     for _ in range(1100):
         host.throttled(now, None)

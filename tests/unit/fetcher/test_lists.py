@@ -35,7 +35,7 @@ def table_rows(content: str | bytes) -> list[Row]:
     return rows_of(content, ListFormat.TABLE)
 
 
-def test_blank_lines_and_comments_of_a_text_list_are_skipped_but_counted() -> None:
+def test_blank_lines_and_comments_are_skipped_but_counted() -> None:
     rows = text_rows(
         "# my list\n\n  https://x.test/a.png \r\n\n#https://x.test/no\nhttp://y.test/b"
     )
@@ -80,7 +80,7 @@ def test_accents_survive_every_usual_encoding(
     assert rows == [ListItem(2, "https://x.test/a", "Où est l'été ?")]
 
 
-def test_bytes_without_meaning_in_windows_1252_are_read_as_latin_1() -> None:
+def test_bytes_undefined_in_windows_1252_are_read_as_latin_1() -> None:
     (row,) = table_rows(b"url,annotation\nhttp://x.test/,\x81\xe9\n")
 
     assert isinstance(row, Rejection)
@@ -110,7 +110,7 @@ def test_annotation_is_taken_in_the_form_in_which_it_is_stored() -> None:
     ]
 
 
-def test_quotes_and_commas_of_annotations_are_kept_and_line_ends_are_spaces() -> None:
+def test_annotations_keep_quotes_and_commas_but_no_line_ends() -> None:
     content = 'url,annotation\nhttp://x.test/a,"a, ""b""\nc"\nhttp://x.test/d,e\n'
 
     assert table_rows(content) == [
@@ -138,7 +138,7 @@ def test_quote_that_is_never_closed_costs_only_its_own_line() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", ['a","c', f'a","{"c" * 9_000}'], ids=["short", "long"])
-def test_table_with_an_open_quote_in_each_line_is_read_in_linear_time(
+def test_open_quotes_in_every_line_are_read_in_linear_time(
     line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fed = Counter[str]()
@@ -183,7 +183,7 @@ def test_text_with_unquoted_commas_is_whole_and_noted() -> None:
     assert [(note.line, note.code) for note in opened.report.notes] == [(2, "cells_joined")]
 
 
-def test_unquoted_comma_before_other_columns_is_reported_rather_than_cut() -> None:
+def test_row_with_an_unquoted_comma_is_rejected() -> None:
     (row,) = table_rows("url,annotation,page\nhttp://x.test/a,one, two,7\n")
 
     assert isinstance(row, Rejection)
@@ -199,7 +199,7 @@ def test_row_without_url_is_reported() -> None:
     ]
 
 
-def test_line_too_long_inside_a_quoted_cell_costs_only_itself_and_its_row() -> None:
+def test_too_long_line_in_a_quoted_cell_costs_only_its_row() -> None:
     long_line = "y" * (MAX_LINE_LENGTH + 1)
     content = f'url,annotation\nhttp://x.test/a,"b\n{long_line}\nhttp://x.test/c,d\n'
 
@@ -354,7 +354,7 @@ def test_every_line_of_a_text_list_is_accepted_or_reported(lines: list[str]) -> 
 
 
 @given(LINES)
-def test_every_line_of_a_table_is_accepted_reported_or_inside_a_record(lines: list[str]) -> None:
+def test_every_table_line_is_accepted_rejected_or_in_a_record(lines: list[str]) -> None:
     rows = table_rows("\n".join(["url,annotation", *lines]))
 
     begun = [row.line for row in rows]

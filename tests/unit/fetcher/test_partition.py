@@ -177,7 +177,7 @@ def test_hosts_with_a_crawl_delay_do_not_hold_up_a_fast_one() -> None:
         assert partition.longest_hold <= MOST_HELD_SECONDS
 
 
-def test_jobs_of_a_host_with_a_crawl_delay_come_when_they_are_due() -> None:
+def test_jobs_of_a_host_with_a_crawl_delay_come_when_due() -> None:
     partition = worked_on(Web(crawl_delays={"a.test": 300.0}), *mixed(a=40))
 
     times = partition.done["a.test"]

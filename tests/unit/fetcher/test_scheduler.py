@@ -171,7 +171,7 @@ async def test_job_that_comes_back_before_its_slot_keeps_it() -> None:
 
 
 @in_virtual_time
-async def test_jobs_that_wait_when_a_crawl_delay_is_learnt_are_delayed() -> None:
+async def test_waiting_jobs_are_delayed_by_a_new_crawl_delay() -> None:
     scheduler = make_scheduler(SlotLimits(5, 5))
     async with crowd(scheduler) as those:
         for _ in range(4):
@@ -185,7 +185,7 @@ async def test_jobs_that_wait_when_a_crawl_delay_is_learnt_are_delayed() -> None
 
 
 @in_virtual_time
-async def test_jobs_of_a_host_that_keeps_a_request_waiting_are_delayed() -> None:
+async def test_jobs_of_a_host_that_answers_slowly_are_delayed() -> None:
     scheduler = make_scheduler(SlotLimits(5, 5))
     async with crowd(scheduler) as those:
         for _ in range(4):
@@ -238,7 +238,7 @@ async def test_answer_between_silences_keeps_a_host() -> None:
 
 
 @in_virtual_time
-async def test_throttled_host_delays_its_jobs_and_is_given_up_in_the_end() -> None:
+async def test_throttled_host_delays_its_jobs_until_it_is_given_up() -> None:
     scheduler = make_scheduler(SlotLimits(5, 5))
     hour = FailedDownloadError("rate_limited", "429", retry_after_seconds=3600)
     async with crowd(scheduler, "a") as those:
@@ -287,7 +287,7 @@ async def test_silence_is_kept_by_a_scheduler_that_takes_over() -> None:
     assert [str(error) for error in those.errors] == ["a does not answer and is paused"]
 
 
-async def test_stored_state_is_read_once_and_short_pauses_are_not_stored() -> None:
+async def test_state_is_read_once_and_short_pauses_are_not_stored() -> None:
     repository = MemoryRepository()
     scheduler = make_scheduler(SlotLimits(5, 5), repository)
     async with crowd(scheduler) as those:
@@ -317,7 +317,7 @@ async def test_who_gives_up_waiting_leaves_the_slot_to_the_next() -> None:
     assert those.order == ["a", "a", "a"]
 
 
-async def test_process_that_stalls_in_the_middle_of_giving_slots_does_not_hang(
+async def test_stall_while_slots_are_given_does_not_hang(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Between two looks at the clock more may pass than a host's interval."""

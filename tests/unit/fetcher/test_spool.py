@@ -9,7 +9,7 @@ class Owner:
     """Of bytes."""
 
 
-def test_all_files_together_are_bounded_and_what_is_discarded_makes_room() -> None:
+def test_limit_is_of_all_files_and_discarding_makes_room() -> None:
     spool = Spool(10)
     with spool.file() as first, spool.file() as second:
         spool.write(first, b"12345")
@@ -22,7 +22,7 @@ def test_all_files_together_are_bounded_and_what_is_discarded_makes_room() -> No
         spool.write(third, b"1234567890")
 
 
-def test_bytes_that_others_write_count_until_they_are_given_back() -> None:
+def test_taken_bytes_count_until_they_are_given_back() -> None:
     spool, owner, other = Spool(10), Owner(), Owner()
     spool.take(owner, 8)
     with pytest.raises(NoSpaceError):
@@ -43,7 +43,7 @@ def test_file_without_holder_makes_room() -> None:
         assert file.tell() == 10
 
 
-def test_file_that_is_written_on_after_it_was_discarded_makes_room() -> None:
+def test_write_to_a_discarded_file_takes_no_room() -> None:
     spool = Spool(10)
     discarded = spool.new_file()
     spool.discard(discarded)
