@@ -104,7 +104,7 @@ def samples(count: int) -> tuple[Scores, Scores]:
     return 1 / (1 + np.exp(-3 * logits)), is_right.astype(np.float64)
 
 
-def test_score_becomes_a_probability_and_the_version_names_the_file(tmp_path: Path) -> None:
+def test_score_is_calibrated_and_the_version_names_the_file(tmp_path: Path) -> None:
     file = write(tmp_path, Temperature(temperature=2), accuracy=Platt(slope=1, intercept=1))
 
     engine = calibrated(FakeEngine(), file)
@@ -127,7 +127,7 @@ def test_isotonic_curve_is_straight_between_its_points(tmp_path: Path) -> None:
 
 
 @given(curve=curves, one=scores, other=scores, characters=st.integers(0, 100))
-def test_calibrated_scores_are_probabilities_and_keep_their_order(
+def test_calibration_gives_probabilities_in_the_same_order(
     curve: Curve, one: float, other: float, characters: int
 ) -> None:
     low, high = sorted((one, other))
@@ -300,7 +300,7 @@ def test_temperature_at_its_bound_is_told_and_not_chosen() -> None:
     assert best.ece_after < 0.05
 
 
-def test_scores_that_are_far_too_high_become_what_they_are_worth() -> None:
+def test_calibration_corrects_scores_that_are_far_too_high() -> None:
     samples_of_it = handwriting(4000)
 
     for each in bins_of(*samples_of_it, fit_best(*samples_of_it)):
@@ -332,7 +332,7 @@ def test_error_after_a_fit_is_that_of_scores_it_has_not_seen() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("is_right", [0.0, 1.0])
-def test_samples_that_are_all_right_or_all_wrong_still_give_a_curve(
+def test_all_right_or_all_wrong_samples_still_give_a_curve(
     method: MethodName, is_right: float
 ) -> None:
     fitted = fit(method, np.linspace(0.5, 0.99, 60), np.full(60, is_right))
@@ -350,7 +350,7 @@ def test_expected_error_rate_is_that_of_texts_of_a_score() -> None:
         assert line(score) == pytest.approx(score**2, abs=0.03)
 
 
-def test_expected_calibration_error_is_the_mean_distance_over_bins() -> None:
+def test_calibration_error_is_the_mean_distance_over_bins() -> None:
     given_scores = np.array([0.95, 0.95, 0.15, 1.0])
     is_right = np.array([1.0, 0.0, 0.0, 1.0])
 

@@ -28,7 +28,7 @@ from tests.support.samples import sample_lines
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:::PIL")]
 
 
-def test_runtime_that_is_wanted_and_fails_is_told_and_not_replaced() -> None:
+def test_failing_runtime_is_an_error_and_not_replaced() -> None:
     with pytest.raises(RuntimeError):
         open_runtime(RuntimeForm("openvino", "f32"), b"no model", threads=1)
 

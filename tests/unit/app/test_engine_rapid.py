@@ -139,7 +139,7 @@ def test_alphabet_makes_no_reading_worse(load: Load) -> None:
     assert error_rate(read_all(latin)) <= error_rate(read_all(whole))
 
 
-def test_scores_of_fewer_characters_are_never_lower_where_the_text_is_the_same(load: Load) -> None:
+def test_smaller_alphabet_never_lowers_scores_of_equal_texts(load: Load) -> None:
     whole, latin = load("onnxruntime", "all"), load("onnxruntime", "latin")
     pairs = [
         (one, other)

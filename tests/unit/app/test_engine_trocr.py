@@ -59,7 +59,7 @@ def assert_same(some: list[EngineReading], others: list[EngineReading]) -> None:
         assert one.score == pytest.approx(other.score, abs=NEAR)
 
 
-def test_different_images_read_differently_with_scores_that_are_probabilities(
+def test_images_differ_in_text_and_scores_are_probabilities(
     engine: TrocrEngine,
 ) -> None:
     readings = engine.read_many(images())
@@ -73,7 +73,7 @@ def test_batch_reads_what_each_image_reads_alone(engine: TrocrEngine) -> None:
     assert engine.read_many([]) == []
 
 
-def test_threads_that_share_the_engine_read_what_one_thread_reads(engine: TrocrEngine) -> None:
+def test_threads_sharing_an_engine_read_what_one_reads(engine: TrocrEngine) -> None:
     alone = [engine.read(pixels) for pixels in images()]
 
     with ThreadPoolExecutor(4) as pool:
@@ -82,7 +82,7 @@ def test_threads_that_share_the_engine_read_what_one_thread_reads(engine: TrocrE
     assert_same(together, alone * 4)
 
 
-def test_score_is_the_mean_log_probability_of_the_text_without_its_end(
+def test_score_is_the_mean_log_probability_without_the_end(
     engine: TrocrEngine,
 ) -> None:
     """Recomputed from the model's logits, fed with what it has generated."""
@@ -100,7 +100,7 @@ def test_score_is_the_mean_log_probability_of_the_text_without_its_end(
     assert engine.read(pixels).score == pytest.approx(logs[is_letter].mean().exp().item(), abs=NEAR)
 
 
-def test_text_that_ends_early_in_a_batch_is_not_scored_for_its_padding(
+def test_padding_in_a_batch_does_not_change_the_score(
     engine: TrocrEngine,
 ) -> None:
     """The shorter text alone generates no padding at all."""
@@ -169,7 +169,7 @@ def test_model_that_is_nowhere_is_told_at_once_with_what_to_do(
     assert "Retrying" not in caplog.text
 
 
-def test_branch_is_reported_as_its_commit_and_read_from_the_cache_while_the_hub_is_silent(
+def test_branch_is_its_commit_also_while_the_hub_is_silent(
     models: Path, monkeypatch: pytest.MonkeyPatch, silent_hub: Path
 ) -> None:
     cached = silent_hub / "models--team--cached"
@@ -192,7 +192,7 @@ def test_pickled_weights_are_refused(
         load_from(models, monkeypatch, str(pickled))
 
 
-def test_eight_bit_weights_read_the_same_and_are_another_model_version(
+def test_eight_bit_weights_read_the_same_as_another_version(
     models: Path, engine: TrocrEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if torch.cuda.is_available():

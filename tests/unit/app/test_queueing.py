@@ -19,7 +19,7 @@ def job(width: int = 320, height: int = 48) -> ReadJob:
     return ReadJob(b"", width, height)
 
 
-def test_images_of_similar_width_are_read_together_and_the_first_never_waits_for_another() -> None:
+def test_first_image_goes_with_later_ones_of_similar_width() -> None:
     waiting = queue()
     waiting.set_up(batch_size=3, seconds_per_pixel=0)
     wide, narrow, also_wide, again_wide, fourth_wide = (
@@ -46,7 +46,7 @@ def test_one_image_a_call_where_a_batch_gains_nothing(monkeypatch: pytest.Monkey
     assert time.perf_counter() - started < 60
 
 
-def test_a_batch_takes_in_what_comes_while_its_first_image_waits() -> None:
+def test_batch_takes_images_that_come_while_its_first_waits() -> None:
     waiting = queue()
     waiting.set_up(batch_size=2, seconds_per_pixel=0)
     taken: list[list[ReadJob]] = []
@@ -89,7 +89,7 @@ def test_no_more_images_wait_than_may() -> None:
     waiting.put(job())
 
 
-def test_an_image_whose_header_is_being_read_has_a_place_of_its_own() -> None:
+def test_image_whose_header_is_being_read_has_its_place() -> None:
     waiting = queue(threads=1, max_waiting=0)
     with waiting.entering():
         with pytest.raises(OverloadedError):
@@ -101,7 +101,7 @@ def test_an_image_whose_header_is_being_read_has_a_place_of_its_own() -> None:
         pass
 
 
-def test_an_image_is_turned_away_when_its_wait_would_be_too_long() -> None:
+def test_image_is_refused_when_its_wait_would_be_too_long() -> None:
     waiting = queue(threads=2, max_wait_seconds=1.0)
     line = job()
     waiting.set_up(batch_size=1, seconds_per_pixel=0.5 / line.work)  # each takes half a second
@@ -112,7 +112,7 @@ def test_an_image_is_turned_away_when_its_wait_would_be_too_long() -> None:
         waiting.put(job())
 
 
-def test_images_whose_header_is_being_read_count_as_much_as_the_others() -> None:
+def test_images_whose_header_is_being_read_count_as_others() -> None:
     waiting = queue(threads=1, max_wait_seconds=1.0)
     line = job()
     waiting.set_up(batch_size=1, seconds_per_pixel=0.3 / line.work)
@@ -125,7 +125,7 @@ def test_images_whose_header_is_being_read_count_as_much_as_the_others() -> None
         waiting.put(job())  # its own header came first
 
 
-def test_an_image_that_alone_takes_too_long_is_read_when_nothing_waits() -> None:
+def test_image_that_takes_too_long_is_read_if_nothing_waits() -> None:
     waiting = queue(max_wait_seconds=0.1)
     waiting.set_up(batch_size=1, seconds_per_pixel=1.0)
     waiting.put(job())
@@ -148,7 +148,7 @@ def test_what_a_pixel_takes_is_learnt_from_what_was_read() -> None:
         waiting.put(job())
 
 
-def test_a_machine_that_becomes_slow_is_noticed_within_a_few_images() -> None:
+def test_slower_machine_is_noticed_within_a_few_images() -> None:
     waiting = queue(max_wait_seconds=0.6)
     waiting.set_up(batch_size=1, seconds_per_pixel=0.04 / job().work)
     for _ in range(6):
@@ -161,7 +161,7 @@ def test_a_machine_that_becomes_slow_is_noticed_within_a_few_images() -> None:
         waiting.put(job())
 
 
-def test_one_image_that_takes_very_long_says_little_about_the_next() -> None:
+def test_one_very_slow_image_hardly_changes_the_estimate() -> None:
     waiting = queue(max_wait_seconds=1.0)
     waiting.set_up(batch_size=1, seconds_per_pixel=0.01 / job().work)
     waiting.put(job())

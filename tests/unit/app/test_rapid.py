@@ -44,7 +44,7 @@ def test_image_without_text_reads_as_nothing_with_no_confidence(
 
 
 @pytest.mark.slow
-def test_threads_that_share_the_engine_read_what_one_thread_reads(engine: Engine) -> None:
+def test_threads_sharing_an_engine_read_what_one_reads(engine: Engine) -> None:
     texts = ["Wikipedia", "industrie", "The quick brown fox", "1789 and 1848", "a"]
     images = [decode(line_image(text), max_pixels=MAX_PIXELS).pixels for text in texts]
     alone = [engine.read(pixels) for pixels in images]

@@ -68,7 +68,7 @@ def record(**changes: Any) -> ModelRecord:
 
 
 @pytest.mark.usefixtures("models")
-def test_promotion_changes_what_is_served_and_rollback_takes_it_back() -> None:
+def test_promotion_changes_the_served_model_until_a_rollback() -> None:
     embedded = load_engine("rapidocr").model_version
     states = [wanted_model("rapidocr")]
     docreco("promote", "lines-1", "--by", "ada", *FORCED)
@@ -250,7 +250,7 @@ def test_rollback_to_a_deleted_model_says_what_to_do(models: Path) -> None:
     assert listed()["in_service"] == "lines-2"
 
 
-def test_what_is_promoted_can_be_read_by_the_user_of_the_container(models: Path) -> None:
+def test_promoted_files_are_readable_by_the_container_user(models: Path) -> None:
     models.chmod(0o700)
     mask = os.umask(0o077)
     try:
@@ -393,7 +393,7 @@ def test_line_counts_for_each_of_its_sources() -> None:
     assert "20 of 20 lines from sources that a model was trained on" in decision.warnings[0]
 
 
-def test_lines_that_chose_a_model_judge_it_only_where_there_are_no_others() -> None:
+def test_validation_lines_judge_a_model_only_without_others() -> None:
     lines = _lines(20 * "A" + 20 * "B")
     learnt = Learnt.of([], validation=lines[:25])
 
@@ -460,7 +460,7 @@ def test_check_against_another_model_is_none(models: Path, against: str, now: st
 
 
 @pytest.mark.parametrize(("against", "now"), [("lines-1@{}+x", "lines-1"), (EMBEDDED_NOW, "")])
-def test_model_that_was_checked_against_the_one_in_service_is_promoted(
+def test_model_checked_against_the_served_one_is_promoted(
     models: Path, against: str, now: str
 ) -> None:
     if now:

@@ -70,7 +70,7 @@ def test_hostile_characters_are_replaced(hostile: str) -> None:
     assert "a\N{REPLACEMENT CHARACTER}" in shown
 
 
-def test_table_shows_its_first_rows_and_short_keys_unless_it_is_wide() -> None:
+def test_table_is_cut_to_first_rows_and_keys_unless_wide() -> None:
     rows = [[cell(f"raw/{number}", short=f"…{number}"), cell(0.25, form=".0%")] for number in "ab"]
     made = Table("Images", ("image", "CER"), rows, most=1)
     cut, wide = (

@@ -199,7 +199,7 @@ def test_page_of_an_empty_period_says_so() -> None:
     assert "No prediction in this period." in page
 
 
-def test_high_error_rate_is_marked_and_a_good_score_beside_it_is_not() -> None:
+def test_high_error_rate_is_marked_but_not_a_good_score() -> None:
     page = report_page(
         figures(document(0.9, text="xxx", annotation=annotated("abc"))), critical=0.5
     )

@@ -78,7 +78,7 @@ def test_repeated_event_needs_no_reading() -> None:
     assert not documents.needs_reading(event(), predicted())
 
 
-def test_copy_with_the_same_bytes_keeps_the_prediction_and_adds_its_source() -> None:
+def test_same_bytes_keep_the_prediction_and_add_a_source() -> None:
     other = Provenance("http://mirror.test/a.png", "b2", None, NOW)
 
     code, copy = documents.stored(predicted(), event("11"), other, None, NOW)
@@ -110,7 +110,7 @@ def test_repeated_older_event_changes_nothing() -> None:
     assert documents.stored(before, event("0F"), FROM_LIST, None, NOW).document == before
 
 
-def test_removal_erases_what_was_read_and_keeps_where_it_came_from() -> None:
+def test_removal_erases_the_prediction_but_keeps_the_sources() -> None:
     removed = documents.removed(predicted(), REMOVAL, LATER).document
 
     assert (removed.status, removed.prediction, removed.annotation) == ("removed", None, None)
@@ -169,7 +169,7 @@ def test_what_a_person_said_is_not_said_of_other_bytes() -> None:
     assert left == [("ada", NOW), ("bob", LATER)]
 
 
-def test_annotation_that_was_taken_back_since_does_not_come_from_its_tombstone() -> None:
+def test_reverted_annotation_does_not_come_from_its_tombstone() -> None:
     said = annotation("wrong", by="anna")
     kept = Annotations(said)
     back = predicted(provenance=Provenance()).with_annotations(kept)
@@ -184,7 +184,7 @@ def test_annotation_that_was_taken_back_since_does_not_come_from_its_tombstone()
     assert after.annotation_history == undone.annotation_history
 
 
-def test_text_of_a_newer_list_replaces_that_of_an_older_one_which_is_kept() -> None:
+def test_newer_list_replaces_a_text_and_keeps_the_older_one() -> None:
     before = predicted()
     newer = replace(FROM_LIST, batch_id="b2", annotation="Industrie")
 
@@ -195,7 +195,7 @@ def test_text_of_a_newer_list_replaces_that_of_an_older_one_which_is_kept() -> N
     assert after.annotation_history == (before.annotation,)
 
 
-def test_text_that_came_with_a_request_to_the_api_does_not_replace_that_of_a_list() -> None:
+def test_text_of_an_api_request_does_not_replace_that_of_a_list() -> None:
     before, sent = predicted(), Provenance(annotation="wrong", fetched_at=NOW)
 
     after = documents.stored(before, event("11"), sent, None, NOW).document
@@ -225,14 +225,14 @@ def test_other_spelling_of_an_annotation_replaces_nothing() -> None:
     assert after.annotations == before.annotations
 
 
-def test_text_of_the_first_bytes_is_no_label_of_those_that_were_read() -> None:
+def test_text_of_other_bytes_is_no_label_of_those_read() -> None:
     of_later_bytes = documents.provenance_of(reading("e2"), event(), FROM_LIST)
 
     assert of_later_bytes == replace(FROM_LIST, annotation=None)
     assert documents.provenance_of(reading(), event(), FROM_LIST) == FROM_LIST
 
 
-def test_deletion_before_the_reading_leaves_the_source_in_the_proof() -> None:
+def test_proof_of_an_image_deleted_unread_has_its_source() -> None:
     code, proof = documents.gone(ABSENT, event(), FROM_LIST, LATER)
     of_upload = documents.gone(ABSENT, event(), Provenance(), LATER)
 

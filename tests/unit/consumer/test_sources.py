@@ -87,7 +87,7 @@ def test_url_is_a_source_of_each_batch_that_had_it() -> None:
     assert all(each.metadata for each in document.sources)
 
 
-def test_url_that_comes_often_keeps_its_first_and_latest_batches() -> None:
+def test_frequent_url_keeps_its_first_and_latest_batches() -> None:
     document = None
     for number in range(MOST_BATCHES + 5):
         document = apply(document, number, origin(0, None, f"b{number}"))

@@ -274,7 +274,7 @@ async def test_image_that_comes_back_is_of_its_group_again(bench: Bench) -> None
     assert (image.status, image.sources, image.annotation) == ("predicted", (source,), None)
 
 
-async def test_annotation_written_meanwhile_stays_and_nothing_is_read_again(bench: Bench) -> None:
+async def test_concurrent_annotation_stays_without_a_second_reading(bench: Bench) -> None:
     await bench.worker.handle(bench.store.put())
     said = Annotation(text="by hand", by="ada", at=NOW)
     bench.documents.meanwhile = lambda image: image.having(annotation=said)
@@ -294,7 +294,7 @@ async def test_bytes_replaced_meanwhile_are_read_after_all(bench: Bench) -> None
     assert (bench.ocr.reads, bench.documents.image.etag) == (2, bench.store.info().etag)
 
 
-async def test_job_that_comes_twice_reads_once_and_keeps_the_earlier_prediction(
+async def test_duplicate_job_reads_once_and_keeps_the_prediction(
     bench: Bench,
 ) -> None:
     await bench.worker.handle(bench.store.put())

@@ -51,7 +51,7 @@ def test_the_script_that_the_command_names_is_there() -> None:
             assert os.access(root / words[1], os.X_OK)
 
 
-def test_all_servers_are_installed_on_the_machine_that_runs_the_tests() -> None:
+def test_all_servers_are_installed_on_this_machine() -> None:
     assert [server.name for server in SERVERS if server.locate() is None] == []
 
 

@@ -24,7 +24,7 @@ def test_port_in_use_is_named_with_its_holder_and_its_variable() -> None:
     assert "MinIO" in str(raised.value)
 
 
-def test_free_ports_differ_and_lie_below_those_of_outgoing_connections() -> None:
+def test_free_ports_differ_and_lie_below_the_ephemeral_ones() -> None:
     picked = list(pick_free_ports().model_dump().values())
     lowest_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert len(set(picked)) == len(picked)

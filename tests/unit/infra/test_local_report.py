@@ -19,7 +19,7 @@ def calls(node: Any, name: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("query", [report.SCRAPED, report.EVALUATED])
-def test_time_that_is_waited_for_is_of_a_sample_and_not_of_the_question(query: str) -> None:
+def test_awaited_time_is_of_a_sample_and_not_of_the_query(query: str) -> None:
     asked = list(calls(promql_parser.parse(query), "timestamp"))
     assert len(asked) == 1
     assert isinstance(asked[0].args[0], promql_parser.VectorSelector)

@@ -91,7 +91,7 @@ def test_drawing_twice_gives_the_same_bytes() -> None:
         assert first == second
 
 
-def test_missing_fonts_are_named_with_the_command_that_gets_them(tmp_path: Path) -> None:
+def test_missing_fonts_are_named_with_the_install_command(tmp_path: Path) -> None:
     with pytest.raises(make.FontMissingError, match=r"pip install .*fontpkg-caveat==2\.0"):
         make.files(tmp_path)
 

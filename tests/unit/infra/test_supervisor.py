@@ -122,7 +122,7 @@ async def test_what_a_child_started_goes_with_it(tmp_path: Path) -> None:
     await until(lambda: not runs(grandchild))
 
 
-async def test_child_that_ends_before_it_is_ready_is_reported_with_its_log(
+async def test_child_that_ends_early_is_reported_with_its_log(
     tmp_path: Path, supervisor: Supervisor
 ) -> None:
     with pytest.raises(NotReadyError, match=r"exit status 3.*(?s:.)*no such luck"):
@@ -191,7 +191,7 @@ async def test_child_that_dies_is_restarted(
 
 
 @pytest.mark.usefixtures("_restarts_at_once")
-async def test_child_that_dies_again_and_again_is_given_up_with_its_log(
+async def test_child_that_dies_too_often_is_given_up_with_its_log(
     tmp_path: Path, supervisor: Supervisor, events: list[str]
 ) -> None:
     ready = tmp_path / "ready"

@@ -253,7 +253,7 @@ def test_configuration_for_its_owner_alone_is_refused(
     assert "chmod -R go+rX prometheus grafana infra/docker" in str(refused.value)
 
 
-def test_nothing_starts_with_configuration_that_servers_cannot_read(
+def test_unreadable_configuration_fails_the_preflight(
     key_file: Path, configuration: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main() == 0

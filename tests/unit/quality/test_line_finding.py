@@ -66,7 +66,7 @@ def test_a_missed_line_counts_whole_and_one_without_text_not() -> None:
     assert (finding.characters, finding.errors, finding.errors_of_known) == (6, 4, 1)
 
 
-def test_a_line_without_baseline_is_measured_in_the_middle_of_its_box() -> None:
+def test_line_without_baseline_is_measured_at_mid_height() -> None:
     line = KnownLine.of(box(0, 0), None, None)
 
     assert line is not None

@@ -20,7 +20,7 @@ def value(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-async def test_part_with_a_foreign_document_does_not_hold_up_the_others(
+async def test_foreign_document_does_not_hold_up_other_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compared: list[int] = []
@@ -48,7 +48,7 @@ async def test_part_with_a_foreign_document_does_not_hold_up_the_others(
     assert value(last) > before
 
 
-async def test_foreign_document_of_one_bucket_does_not_hold_up_the_other(
+async def test_foreign_document_does_not_hold_up_the_other_bucket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compared: list[str] = []

@@ -67,5 +67,5 @@ async def test_task_that_can_never_be_read_is_given_up() -> None:
     assert await asked_for(Studio(outages=0)) == [1] * MAX_TRIES + [2]
 
 
-async def test_tasks_wait_for_a_studio_that_is_away_however_often_it_is_asked() -> None:
+async def test_tasks_outlast_any_outage_of_label_studio() -> None:
     assert await asked_for(Studio(outages=3 * MAX_TRIES)) == [1] * MAX_TRIES + [2]

@@ -61,7 +61,7 @@ def test_models_and_promotions_are_shown_the_latest_first(models: Path) -> None:
     assert read_models(models).problems == [f"{models / POINTER}: ValidationError"]
 
 
-def test_record_that_is_too_large_is_named_and_the_others_are_shown(models: Path) -> None:
+def test_too_large_record_is_named_and_the_others_shown(models: Path) -> None:
     for name in ("one", "two"):
         write_model(models, name)
     with (models / "one" / RECORD).open("r+b") as file:

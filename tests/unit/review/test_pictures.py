@@ -11,7 +11,7 @@ from tests.support.hostile_images import endless_images
 from tests.support.images import encode
 
 
-def test_no_conversion_of_an_endless_image_takes_longer_than_2_s() -> None:
+def test_conversion_of_an_endless_image_ends_within_2_s() -> None:
     converted = {
         name: content
         for name, content in endless_images().items()
@@ -28,7 +28,7 @@ def test_no_conversion_of_an_endless_image_takes_longer_than_2_s() -> None:
 
 
 @pytest.mark.parametrize("image_format", ["TIFF", "BMP"])
-def test_as_many_pixels_as_the_ocr_api_reads_are_converted_and_no_more(image_format: str) -> None:
+def test_largest_readable_image_is_converted_and_no_larger_one(image_format: str) -> None:
     allowed = Image.new("L", (5_000, MAX_PIXELS // 5_000), "white")
     larger = Image.new("L", (5_000, MAX_PIXELS // 5_000 + 1), "white")
 

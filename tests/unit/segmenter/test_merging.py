@@ -125,7 +125,7 @@ def drawn_in_turn(before: Sequence[Line], *cuts: Cut) -> list[Quad]:
     return [line.quad for line in before if line.state == "current"]
 
 
-def test_drawn_line_takes_the_place_of_others_and_no_run_undoes_it() -> None:
+def test_drawn_line_replaces_others_also_after_a_new_run() -> None:
     """One box over both halves; the next line is neither."""
     halves = quad(100, width=390), quad(100, left=510, width=390)
     before = segmented(*halves, quad(200)).lines

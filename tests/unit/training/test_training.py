@@ -450,7 +450,7 @@ def test_checkpoint_of_an_earlier_version_is_refused(tmp_path: Path, models: Pat
     assert str(models / ".training/lines.pt") in said.replace("\n", "")
 
 
-def test_training_goes_on_only_with_the_lines_that_it_began_with(
+def test_training_resumes_only_with_its_original_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where an earlier version held out others, or the record of its base is found again."""

@@ -31,7 +31,7 @@ class Server:
         return [2 * number for number in numbers]
 
 
-async def test_first_goes_at_once_and_those_who_come_meanwhile_go_together() -> None:
+async def test_first_goes_at_once_and_later_ones_together() -> None:
     server = Server()
     double = RequestBatcher(server.double, most=3)
 
@@ -74,7 +74,7 @@ async def test_one_that_is_refused_takes_no_other_along() -> None:
     assert answers[2] == 4
 
 
-async def test_all_hear_of_a_server_that_is_missing_and_it_is_asked_again_later() -> None:
+async def test_all_get_the_error_and_the_server_is_asked_again() -> None:
     server = Server()
     server.error = OSError("down")
     double = RequestBatcher(server.double)

@@ -109,7 +109,7 @@ def test_transient_error_has_the_lower_limit_of_attempts(
     assert delivery.is_last_for(HiccupError("no luck"), max_attempts) is is_last
 
 
-def test_unavailable_server_returns_a_delivery_until_its_copies_are_used_up() -> None:
+def test_delivery_is_returned_until_its_copies_are_used_up() -> None:
     error = ObjectStoreUnavailableError("down")
     seen = []
     headers: dict[str, object] = {}
@@ -139,9 +139,7 @@ def test_postponed_delivery_is_no_attempt_even_at_the_last_one() -> None:
     assert disposition.headers == {ATTEMPT_HEADER: 3, POSTPONED_HEADER: 1}
 
 
-def test_message_whose_partition_changed_hands_often_is_renewed_until_it_looks_like_a_killer() -> (
-    None
-):
+def test_message_of_a_moving_partition_is_renewed_up_to_a_limit() -> None:
     count = 0
     headers: dict[str, object] = {DELIVERY_COUNT_HEADER: RENEWED_RETURNS, "x-host": "h"}
     while disposition := decide_renewal(Delivery(b"", headers=headers), FETCH_QUEUES):

@@ -39,7 +39,7 @@ def test_any_key_survives_the_way_through_a_made_removal(key: str) -> None:
 
 
 @given(st.integers(0, 999_999))
-def test_made_sequencer_is_never_later_than_that_of_the_real_event(nanoseconds: int) -> None:
+def test_synthetic_sequencer_is_never_after_the_real_one(nanoseconds: int) -> None:
     listed = sequencer_at(NOW)
     # A listing cuts what is under a millisecond
     real = f"{round(NOW.timestamp() * 1000) * 1_000_000 + nanoseconds:X}"
@@ -52,5 +52,5 @@ def test_sequencer_of_another_store_is_later_than_any_time() -> None:
     assert time_of("F" * 64) > NOW + timedelta(days=365_000)
 
 
-def test_latest_compares_as_numbers_and_passes_over_what_is_missing() -> None:
+def test_latest_compares_numbers_and_skips_missing_ones() -> None:
     assert latest("FF", None, "100") == "100"

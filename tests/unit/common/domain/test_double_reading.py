@@ -138,7 +138,7 @@ def test_page_shows_no_text_that_a_second_person_must_not_see() -> None:
     assert texts == ["l'ete", "l'été", "l'été"]
 
 
-def test_correction_by_a_person_who_saw_no_text_is_the_second_reading() -> None:
+def test_correction_by_a_blind_annotator_is_a_second_reading() -> None:
     code, after = read(ADA).corrected(BOB, is_reviewer=False)
     assert (code, after) == (AnnotationOutcome.WRITTEN, read(ADA, BOB))
     mended = said("l'étè", "ada")
@@ -162,7 +162,7 @@ def test_only_a_reviewer_changes_what_was_read_twice(second: Annotation) -> None
     assert code is (AnnotationOutcome.CONFLICT if twice.is_undecided else AnnotationOutcome.WRITTEN)
 
 
-def test_undecided_copy_leaves_equal_bytes_out_until_one_is_decided() -> None:
+def test_undecided_copy_excludes_equal_bytes_until_decided() -> None:
     alone, different = document(annotation=EVE, prediction=prediction("l'ete")), read(ADA, BOB)
     decided = different.corrected(EVE, is_reviewer=True).document
 

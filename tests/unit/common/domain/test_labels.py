@@ -72,7 +72,7 @@ def test_prediction_is_the_label_unless_only_annotations_count() -> None:
     assert label(document(), only_annotated=True) is Exclusion.NOT_ANNOTATED
 
 
-def test_agreement_is_the_score_or_less_where_another_version_read_otherwise() -> None:
+def test_agreement_is_the_score_or_less_if_versions_differ() -> None:
     history = [
         prediction("industry", version="fake-0"),
         prediction("nothing alike", version="fake-1"),

@@ -58,7 +58,7 @@ def test_nothing_is_replaced_where_no_parameter_is_named() -> None:
     ],
     ids=["s3", "google", "cloudfront", "azure", "plain"],
 )
-def test_signed_urls_of_the_large_clouds_are_redacted_by_default(query: str) -> None:
+def test_signed_urls_of_large_clouds_are_redacted_by_default(query: str) -> None:
     redacted = Redactor(DownloadSettings().redact_query).redact(f"https://x.test/a?{query}")
 
     assert "s3cret" not in redacted

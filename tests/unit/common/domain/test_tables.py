@@ -211,7 +211,7 @@ def test_names_meet(name: str, folder: str, found: str | None) -> None:
     assert images.find(name, folder) == found
 
 
-def test_names_that_differ_in_their_composition_alone_mean_no_image() -> None:
+def test_names_that_differ_only_in_composition_mean_no_image() -> None:
     assert ImageNames(["M\u00e4rz.png", "Ma\u0308rz.png"]).find("M\u00e4rz.png") is None
 
 

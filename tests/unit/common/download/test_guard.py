@@ -107,7 +107,7 @@ def test_allowed_network_opens_nothing_beside_it(address: str) -> None:
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))
-def test_form_of_an_ipv4_address_never_opens_what_its_plain_form_does_not(
+def test_no_spelling_of_an_ipv4_address_opens_a_forbidden_one(
     address: IPv4Address,
 ) -> None:
     guard = AddressGuard()

@@ -47,7 +47,7 @@ def test_retry_after_is_seconds_or_a_date_and_an_hour_at_most(
     assert retry_after_seconds({"Retry-After": value}, NOW) == seconds
 
 
-def test_host_that_does_not_say_when_to_come_again_has_no_retry_after() -> None:
+def test_missing_retry_after_is_none() -> None:
     assert retry_after_seconds({}) is None
 
 

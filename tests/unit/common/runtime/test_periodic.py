@@ -45,7 +45,7 @@ def test_long_outage_does_not_overflow_backoff() -> None:
     assert [doubled(0.1, times, longest=15) for times in (0, 1, 2, 2500)] == [0.1, 0.2, 0.4, 15]
 
 
-def test_retries_go_on_until_one_succeeds_without_waits_once_stopped() -> None:
+def test_retries_go_on_until_success_without_waits_after_stop() -> None:
     attempts = count(1)
 
     async def main() -> float:
