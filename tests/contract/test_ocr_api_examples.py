@@ -9,13 +9,12 @@ from infra.local.site import FOLDER
 from services.common.download.responses import to_download_error
 from services.common.download.settings import DownloadSettings
 from tests.support.images import line_image, png_header
-from tests.support.running_ocr_api import Api, ready, running_api
+from tests.support.running_ocr_api import Api, running_api
 
 
 async def test_examples_are_what_the_api_answers() -> None:
     engine = load_engine("rapidocr")
     async with running_api(lambda: engine) as api:
-        await ready(api)
         document = await (await api.session.get("/openapi.json")).json()
         answers = document["paths"]["/predict"]["post"]["responses"]
 

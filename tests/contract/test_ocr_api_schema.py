@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.engines.loading import load_engine
-from tests.support.running_ocr_api import ready, running_api
+from tests.support.running_ocr_api import running_api
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 TOKEN = "token-of-this-test"
@@ -21,7 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 async def test_every_answer_is_as_documented(tmp_path: Path) -> None:
     engine = load_engine("rapidocr")
     async with running_api(lambda: engine, api_token=SecretStr(TOKEN)) as api:
-        await ready(api)
         process = await asyncio.create_subprocess_exec(
             *(str(Path(sys.executable).with_name("schemathesis")), "--no-color"),
             *("--config-file", str(CONFIGURATION)),

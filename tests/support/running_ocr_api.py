@@ -3,8 +3,9 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiohttp import ClientResponse, ClientSession, FormData
@@ -19,16 +20,19 @@ from app.queueing import WorkQueue
 from app.routes import create_app
 from app.service import OcrService
 from app.settings import OcrSettings
+from services.common.adapters.object_store import open_object_store
 from services.common.download.settings import DownloadSettings
 from services.common.runtime.server import http_server, serve_until
+from services.common.runtime.settings import S3Settings
 from tests.support.waiting import DEADLINE_SECONDS, eventually, until
 
 
 @dataclass
 class FakeEngine:
-    """Reads always the same, when it is allowed to."""
+    """Reads always the same; a held one only once its gate is set."""
 
     reading: EngineReading = field(default_factory=lambda: EngineReading("read", 0.9))
+    is_held: bool = False
     gate: threading.Event = field(default_factory=threading.Event)
     calls: int = 0
     name: str = "fake"
@@ -37,6 +41,10 @@ class FakeEngine:
     best_batch: int = 1
     least_width: int = 1
     batches: list[list[int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.is_held:
+            self.gate.set()
 
     def read(self, pixels: Pixels) -> EngineReading:
         """Wait for ``gate`` (the warm-up, of blank images, does not) and return ``reading``."""
@@ -67,6 +75,11 @@ class Api:
     predictor: Predictor
     queue: WorkQueue
 
+    async def is_ready(self) -> bool:
+        """Return whether the model is loaded."""
+        async with self.session.get("/readyz") as response:
+            return response.status == 200
+
     async def predict(self, content: bytes) -> tuple[int, dict[str, Any]]:
         """Send an image; return the status and the JSON body."""
         async with self.post(content) as response:
@@ -94,15 +107,17 @@ async def running_api(
     downloads: DownloadSettings | None = None,
     open_store: OpenStore | None = None,
     wanted: Callable[[], str] = str,
+    is_ready: bool = True,
     **settings: Any,
 ) -> AsyncIterator[Api]:
-    """Serve the API with an engine on a free port; the model may still be loading.
+    """Serve the API with an engine on a free port.
 
     Args:
         load: Loads the engine.
         downloads: What requests with a URL may reach.
         open_store: Where the images of requests are written, if at all.
         wanted: Says which model is to be served.
+        is_ready: Wait until the model is loaded.
         settings: Of the API; no image is refused for a long wait where they do not say so.
     """
     limits = OcrSettings(port=0, **{"max_wait_seconds": 600.0} | settings)
@@ -137,7 +152,10 @@ async def running_api(
         host, port = server.servers[0].sockets[0].getsockname()
         try:
             async with ClientSession(f"http://{host}:{port}") as session:
-                yield Api(session, registry, predictor, queue)
+                api = Api(session, registry, predictor, queue)
+                if is_ready:
+                    await eventually(api.is_ready)
+                yield api
         finally:
             stop.set()
 
@@ -155,11 +173,11 @@ def _collector(
     )
 
 
-async def ready(api: Api) -> None:
-    """Wait until the model is loaded."""
+def collecting_api(s3: S3Settings, **settings: Any) -> AbstractAsyncContextManager[Api]:
+    """Serve the API, which writes the images of requests to the bucket."""
+    return running_api(FakeEngine, open_store=partial(open_object_store, s3), **settings)
 
-    async def is_ready() -> bool:
-        async with api.session.get("/readyz") as response:
-            return response.status == 200
 
-    await eventually(is_ready)
+async def collected(api: Api, count: int) -> None:
+    """Wait until so many images are in the bucket."""
+    await until(lambda: api.metric("ocr_collected_total") == count)

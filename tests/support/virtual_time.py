@@ -13,6 +13,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class Clock:
+    """Stands still until a test moves it."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class _Selector(selectors.SelectSelector):
     """Does not wait for what would come by itself: the clock goes on instead."""
 

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -15,7 +14,7 @@ from pydantic import HttpUrl
 
 from app.collect import ATTEMPTS, Collector
 from app.metrics import CollectMetrics
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.object_store import ObjectStore
 from services.common.domain.errors import ObjectStoreUnavailableError
 from services.common.domain.image_formats import ImageFormat, sniff
 from services.common.domain.objects import ObjectInfo
@@ -24,18 +23,8 @@ from services.common.runtime.settings import S3Settings
 from services.consumer.ocr_client import open_ocr_client
 from services.consumer.settings import ConsumerSettings
 from tests.support.images import damaged_images, line_image
-from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.running_ocr_api import Api, collected, collecting_api
 from tests.support.waiting import until
-
-
-@asynccontextmanager
-async def collecting_api(s3_settings: S3Settings, **settings: Any) -> AsyncIterator[Api]:
-    engine = FakeEngine()
-    engine.gate.set()
-    open_store = partial(open_object_store, s3_settings)
-    async with running_api(lambda: engine, open_store=open_store, **settings) as api:
-        await ready(api)
-        yield api
 
 
 def key_of(content: bytes, extension: str) -> str:
@@ -55,10 +44,6 @@ async def predict(
 
 async def keys(store: ObjectStore) -> set[str]:
     return {info.key async for info in store.list()}
-
-
-async def collected(api: Api, count: int) -> None:
-    await until(lambda: api.metric("ocr_collected_total") == count)
 
 
 async def test_image_is_kept_with_what_is_known_of_it(

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from infra.local.supervisor import Program, Supervisor
 from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import S3Settings
 from tests.support.images import line_image
-from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
-from tests.support.waiting import eventually
+from tests.support.running_ocr_api import Api, collected, collecting_api
 
 
 @dataclass
@@ -57,11 +55,7 @@ async def minio(tmp_path: Path) -> AsyncIterator[Store]:
 @pytest.fixture
 async def api(minio: Store) -> AsyncIterator[Api]:
     """An API that collects; it starts before MinIO does."""
-    engine = FakeEngine()
-    engine.gate.set()
-    open_store = partial(open_object_store, minio.settings)
-    async with running_api(lambda: engine, open_store=open_store, drain_seconds=0.1) as api:
-        await ready(api)
+    async with collecting_api(minio.settings, drain_seconds=0.1) as api:
         yield api
 
 
@@ -81,10 +75,3 @@ async def test_images_wait_for_a_store_that_is_away(minio: Store, api: Api) -> N
 
     assert await minio.keys() == {f"api/{sha256(each).hexdigest()}.png" for each in contents}
     assert api.metric("ocr_collect_waiting") == 0
-
-
-async def collected(api: Api, count: int) -> None:
-    async def are_there() -> bool:
-        return api.metric("ocr_collected_total") == count
-
-    await eventually(are_there)

@@ -5,7 +5,7 @@ from http.client import HTTPConnection
 
 import pytest
 
-from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.running_ocr_api import Api, FakeEngine, running_api
 from tests.support.waiting import DEADLINE_SECONDS, deadline
 from tests.support.web import FORM_TYPE, TWO_LENGTHS, chunked, exchange
 
@@ -29,7 +29,6 @@ def _send(api: Api) -> tuple[int, bytes]:
 
 async def test_client_that_sends_first_learns_why_it_was_refused() -> None:
     async with running_api(FakeEngine) as api:
-        await ready(api)
         status, body = await asyncio.to_thread(_send, api)
 
     assert status == 413
@@ -41,7 +40,6 @@ async def test_refused_client_that_stops_sending_is_disconnected(
 ) -> None:
     monkeypatch.setattr("app.uploads.SECONDS", 0.1)
     async with running_api(FakeEngine) as api:
-        await ready(api)
         base = api.session._base_url
         assert base is not None
         reader, writer = await asyncio.open_connection(base.host, base.port)

@@ -2,8 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -17,7 +16,7 @@ from app.images import Pixels, measure
 from services.common.runtime.logs import configure_logging
 from services.common.runtime.settings import LogSettings
 from tests.support.images import damaged_images, draw_line, encode, line_image, oversized_images
-from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.running_ocr_api import Api, FakeEngine, running_api
 from tests.support.waiting import DEADLINE_SECONDS, deadline, until
 
 KIB = 1024
@@ -55,19 +54,10 @@ async def send_batch(api: Api, *files: bytes) -> tuple[int, dict[str, Any]]:
         return response.status, await response.json(content_type=None)
 
 
-@asynccontextmanager
-async def picky_api(**settings: Any) -> AsyncIterator[tuple[Api, PickyEngine]]:
-    engine = PickyEngine()
-    engine.gate.set()
-    async with running_api(lambda: engine, **settings) as api:
-        await ready(api)
-        yield api, engine
-
-
 async def test_batch_is_answered_in_order_with_errors_by_item() -> None:
     damaged = damaged_images()["half a PNG"]
     bomb = oversized_images()["png bomb"]
-    async with picky_api(max_image_bytes=8 * KIB) as (api, _):
+    async with running_api(PickyEngine, max_image_bytes=8 * KIB) as api:
         status, body = await send_batch(
             api, line(320), damaged, line(400), b"text", bomb, bytes(9 * KIB), line(300, 13),
             line(500),
@@ -85,7 +75,7 @@ async def test_batch_is_answered_in_order_with_errors_by_item() -> None:
 
 
 async def test_a_batch_has_at_least_one_and_at_most_64_images() -> None:
-    async with picky_api() as (api, _):
+    async with running_api(PickyEngine) as api:
         status, body = await send_batch(api, *[line(320)] * 64)
         assert status == 200
         assert [item["text"] for item in body["items"]] == ["320"] * 64
@@ -102,16 +92,15 @@ async def test_a_batch_has_at_least_one_and_at_most_64_images() -> None:
 
 
 async def test_a_batch_with_too_many_bytes_in_all_is_refused() -> None:
-    async with picky_api(max_batch_bytes=512 * KIB) as (api, _):
+    async with running_api(PickyEngine, max_batch_bytes=512 * KIB) as api:
         status, body = await send_batch(api, *[bytes(256 * KIB)] * 3)
 
     assert (status, body["code"]) == (413, "image_too_large")
 
 
 async def test_waiting_images_are_read_together_if_that_is_faster() -> None:
-    engine = FakeEngine(best_batch=4)
+    engine = FakeEngine(is_held=True, best_batch=4)
     async with running_api(lambda: engine, threads=1) as api:
-        await ready(api)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(api.predict(line(320)))
             await until(lambda: engine.calls == 1)
@@ -131,25 +120,22 @@ async def test_waiting_images_are_read_together_if_that_is_faster() -> None:
 
 async def test_a_picture_that_fails_does_not_take_its_batch_along() -> None:
     configure_logging(LogSettings(), service="test")  # the default shows every local variable
-    engine = PickyEngine(best_batch=4)
-    async with running_api(lambda: engine, threads=1) as api:
-        await ready(api)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(api.predict(line(320)))
-            await until(lambda: engine.calls == 1)
-            good, bad = (tasks.create_task(api.predict(line(300, height))) for height in (48, 13))
-            other = tasks.create_task(api.predict(line(90, 14)))
-            await until(lambda: api.queue.waiting == 3)
-            engine.gate.set()
+    engine = PickyEngine(is_held=True, best_batch=4)
+    async with running_api(lambda: engine, threads=1) as api, asyncio.TaskGroup() as tasks:
+        tasks.create_task(api.predict(line(320)))
+        await until(lambda: engine.calls == 1)
+        good, bad = (tasks.create_task(api.predict(line(300, height))) for height in (48, 13))
+        other = tasks.create_task(api.predict(line(90, 14)))
+        await until(lambda: api.queue.waiting == 3)
+        engine.gate.set()
 
     assert (good.result()[0], bad.result()[0], other.result()[0]) == (200, 500, 200)
 
 
 async def test_a_batch_with_too_few_readings_is_read_one_by_one() -> None:
     configure_logging(LogSettings(), service="test")
-    engine = ForgetfulEngine(best_batch=4)
+    engine = ForgetfulEngine(is_held=True, best_batch=4)
     async with running_api(lambda: engine, threads=1) as api:
-        await ready(api)
         async with deadline(), asyncio.TaskGroup() as tasks:
             tasks.create_task(api.predict(line(320)))
             await until(lambda: engine.calls == 1)
@@ -171,7 +157,10 @@ async def test_headers_that_take_long_leave_no_room_for_more(
         return measure(content, max_pixels=max_pixels)
 
     monkeypatch.setattr("app.predictor.measure", slow)
-    async with picky_api(threads=1, max_waiting=1) as (api, _), asyncio.TaskGroup() as tasks:
+    async with (
+        running_api(PickyEngine, threads=1, max_waiting=1) as api,
+        asyncio.TaskGroup() as tasks,
+    ):
         accepted = [tasks.create_task(api.predict(line(320))) for _ in range(2)]
         await until(lambda: api.queue.in_work == 2)
 
@@ -183,9 +172,8 @@ async def test_headers_that_take_long_leave_no_room_for_more(
 
 
 async def test_an_image_whose_client_left_is_never_read() -> None:
-    engine = FakeEngine()
+    engine = FakeEngine(is_held=True)
     async with running_api(lambda: engine, threads=1) as api:
-        await ready(api)
         async with asyncio.TaskGroup() as tasks:
             in_work = tasks.create_task(api.predict(line(320)))
             await until(lambda: engine.calls == 1)
@@ -211,9 +199,8 @@ def b_file() -> BytesIO:
 
 
 async def test_requests_that_hold_too_much_memory_are_turned_away() -> None:
-    engine = FakeEngine()
+    engine = FakeEngine(is_held=True)
     async with running_api(lambda: engine, max_held_bytes=64 * KIB) as api:
-        await ready(api)
         padded = line_image("a") + bytes(40 * KIB)
         async with asyncio.TaskGroup() as tasks:
             first = tasks.create_task(api.predict(padded))
@@ -230,9 +217,8 @@ async def test_requests_that_hold_too_much_memory_are_turned_away() -> None:
 
 @pytest.mark.parametrize(("width", "least_width"), [(320, 1), (64, 320)])
 async def test_a_slow_engine_sheds_what_would_wait_too_long(width: int, least_width: int) -> None:
-    engine = FakeEngine(least_width=least_width)
+    engine = FakeEngine(is_held=True, least_width=least_width)
     async with running_api(lambda: engine, threads=1, max_wait_seconds=0.5) as api:
-        await ready(api)
         api.queue.set_up(batch_size=1, seconds_per_pixel=0.3 / 15_000)
         async with asyncio.TaskGroup() as tasks:
             accepted = [tasks.create_task(api.predict(line(width))) for _ in range(2)]
@@ -248,10 +234,7 @@ async def test_a_slow_engine_sheds_what_would_wait_too_long(width: int, least_wi
 
 
 async def test_with_a_token_only_health_and_documentation_are_open() -> None:
-    engine = FakeEngine()
-    engine.gate.set()
-    async with running_api(lambda: engine, api_token=SecretStr("correct-token")) as api:
-        await ready(api)
+    async with running_api(FakeEngine, api_token=SecretStr("correct-token")) as api:
         for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json"):
             async with api.session.get(path) as response:
                 assert response.status == 200, path
@@ -267,7 +250,7 @@ async def test_with_a_token_only_health_and_documentation_are_open() -> None:
 
 
 async def test_the_loaded_model_can_be_seen_in_the_metrics() -> None:
-    async with picky_api() as (api, _):
+    async with running_api(PickyEngine) as api:
         assert api.metric("ocr_model_info", engine="fake", model_version="1") == 1
 
 
@@ -275,8 +258,6 @@ async def test_another_model_is_served_without_a_restart(monkeypatch: pytest.Mon
     """And one that can't be loaded is not, until it can: the model before goes on reading."""
     monkeypatch.setattr("app.predictor.CHECK_SECONDS", 0.01)
     engines: dict[str, FakeEngine] = {"one": FakeEngine(), "two": FakeEngine(model_version="2")}
-    for engine in engines.values():
-        engine.gate.set()
     asked, wanted = list[str](), ["one"]
 
     def load() -> FakeEngine:
@@ -288,7 +269,6 @@ async def test_another_model_is_served_without_a_restart(monkeypatch: pytest.Mon
             return (await response.json(content_type=None)).get("model_version")
 
     async with running_api(load, wanted=lambda: wanted[0]) as api:
-        await ready(api)
         assert await version() == "1"
         wanted[0] = "two"
         await until(lambda: api.predictor.model["model_version"] == "2")

@@ -11,7 +11,7 @@ from aiohttp import web
 from app.service import DOWNLOADS
 from services.common.download.settings import DownloadSettings
 from tests.support.images import line_image
-from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.running_ocr_api import Api, FakeEngine, running_api
 from tests.support.waiting import DEADLINE_SECONDS, deadline, until
 from tests.support.web import WebSite, open_raw_server
 
@@ -25,10 +25,7 @@ LOCAL = DownloadSettings(
 
 @pytest.fixture
 async def api() -> AsyncIterator[Api]:
-    engine = FakeEngine()
-    engine.gate.set()
-    async with running_api(lambda: engine, downloads=LOCAL, max_image_bytes=64 * KIB) as api:
-        await ready(api)
+    async with running_api(FakeEngine, downloads=LOCAL, max_image_bytes=64 * KIB) as api:
         yield api
 
 
@@ -69,10 +66,11 @@ async def test_what_can_never_be_fetched_is_refused_with_its_code(api: Api, site
 
 async def test_silent_host_may_be_asked_again() -> None:
     hasty = LOCAL.model_copy(update={"idle_timeout_seconds": 0.5})
-    async with running_api(FakeEngine, downloads=hasty) as api:
-        await ready(api)
-        async with open_raw_server(b"", stays_open=True) as silent:
-            status, body, retry_after = await ask(api, f"{silent}/line.png")
+    async with (
+        running_api(FakeEngine, downloads=hasty) as api,
+        open_raw_server(b"", stays_open=True) as silent,
+    ):
+        status, body, retry_after = await ask(api, f"{silent}/line.png")
     assert (status, body["code"]) == (504, "timeout")
     assert int(retry_after or 0) >= 1
 
@@ -93,11 +91,8 @@ async def test_slow_hosts_hold_up_other_urls_but_no_sent_image(
         await go_on.wait()
         return web.Response(body=line_image("a"), content_type="image/png")
 
-    engine = FakeEngine()
-    engine.gate.set()
     limits: dict[str, Any] = {"max_image_bytes": 64 * KIB, "max_held_bytes": 128 * KIB}
-    async with running_api(lambda: engine, downloads=LOCAL, **limits) as api:
-        await ready(api)
+    async with running_api(FakeEngine, downloads=LOCAL, **limits) as api:
         slow = site.add("/slow.png", wait)
         async with asyncio.TaskGroup() as tasks:
             asking = [tasks.create_task(ask(api, slow)) for _ in range(DOWNLOADS)]
@@ -115,10 +110,7 @@ async def test_slow_hosts_hold_up_other_urls_but_no_sent_image(
 
 
 async def test_what_was_fetched_counts_as_held(site: WebSite) -> None:
-    engine = FakeEngine()
-    engine.gate.set()
-    async with running_api(lambda: engine, downloads=LOCAL, max_held_bytes=8 * KIB) as api:
-        await ready(api)
+    async with running_api(FakeEngine, downloads=LOCAL, max_held_bytes=8 * KIB) as api:
         large = site.add_body("/line.png", line_image("a") + bytes(8 * KIB))
 
         status, body, _ = await ask(api, large)

@@ -9,7 +9,7 @@ from aiohttp import FormData
 from app.engines.base import Engine, EngineReading
 from app.engines.loading import load_engine
 from tests.support.images import CORPORA, line_image, readable_images
-from tests.support.running_ocr_api import Api, FakeEngine, ready, running_api
+from tests.support.running_ocr_api import Api, FakeEngine, running_api
 from tests.support.waiting import deadline, until
 
 KIB = 1024
@@ -30,7 +30,6 @@ def engine() -> Engine:
 async def api(engine: Engine) -> AsyncIterator[Api]:
     """Serve the real engine, with a file limit that tests can exceed quickly."""
     async with running_api(lambda: engine, max_image_bytes=512 * KIB) as api:
-        await ready(api)
         yield api
 
 
@@ -158,20 +157,20 @@ async def test_upload_that_does_not_end_is_given_up(engine: Engine) -> None:
         await answered.wait()
 
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
-    async with running_api(lambda: engine, upload_timeout_seconds=0.1) as api:
-        await ready(api)
-        async with api.session.post("/predict", data=stuck(), headers=headers) as response:
-            answered.set()
-            body = await response.json(content_type=None)
+    async with (
+        running_api(lambda: engine, upload_timeout_seconds=0.1) as api,
+        api.session.post("/predict", data=stuck(), headers=headers) as response,
+    ):
+        answered.set()
+        body = await response.json(content_type=None)
 
     assert (response.status, body["code"]) == (408, "upload_too_slow")
     assert response.headers["Retry-After"] == "1"
 
 
 async def test_more_requests_than_may_wait_are_turned_away_at_once() -> None:
-    engine = FakeEngine()
+    engine = FakeEngine(is_held=True)
     async with running_api(lambda: engine, threads=1, max_waiting=2) as api:
-        await ready(api)
         image = line_image("a")
         async with asyncio.TaskGroup() as tasks:
             accepted = [tasks.create_task(api.predict(image)) for _ in range(3)]
@@ -189,20 +188,18 @@ async def test_more_requests_than_may_wait_are_turned_away_at_once() -> None:
 
 
 async def test_health_answers_while_every_thread_reads() -> None:
-    engine = FakeEngine()
-    async with running_api(lambda: engine, threads=2) as api:
-        await ready(api)
-        async with asyncio.TaskGroup() as tasks:
-            image = line_image("a")
-            predictions = [tasks.create_task(api.predict(image)) for _ in range(8)]
-            await until(lambda: engine.calls == 2)  # one a thread
+    engine = FakeEngine(is_held=True)
+    async with running_api(lambda: engine, threads=2) as api, asyncio.TaskGroup() as tasks:
+        image = line_image("a")
+        predictions = [tasks.create_task(api.predict(image)) for _ in range(8)]
+        await until(lambda: engine.calls == 2)  # one a thread
 
-            for path in ("/livez", "/readyz", "/metrics"):
-                async with deadline(), api.session.get(path) as response:
-                    assert response.status == 200
+        for path in ("/livez", "/readyz", "/metrics"):
+            async with deadline(), api.session.get(path) as response:
+                assert response.status == 200
 
-            assert not any(task.done() for task in predictions)
-            engine.gate.set()
+        assert not any(task.done() for task in predictions)
+        engine.gate.set()
 
 
 async def test_event_loop_keeps_its_pace_while_the_real_engine_reads(api: Api) -> None:
@@ -233,10 +230,8 @@ async def test_event_loop_keeps_its_pace_while_the_real_engine_reads(api: Api) -
 )
 async def test_score_is_bounded_and_counted(score: float, answered: float, is_low: bool) -> None:  # noqa: FBT001
     engine = FakeEngine(EngineReading("read", score))
-    engine.gate.set()
     model = {"engine": "fake", "model_version": "1"}
     async with running_api(lambda: engine) as api:
-        await ready(api)
         assert api.metric("ocr_predictions_total", **model) == 0
 
         status, body = await api.predict(line_image("a"))
@@ -254,7 +249,7 @@ async def test_model_that_fails_to_load_is_not_ready_and_says_why() -> None:
     def load() -> Engine:
         raise FileNotFoundError("no weights in this wheel")
 
-    async with running_api(load) as api:
+    async with running_api(load, is_ready=False) as api:
         await until(lambda: "failed" in api.predictor.state)
 
         async with api.session.get("/readyz") as response:

@@ -32,6 +32,7 @@ from services.fetcher.sources.archives.source import (
 )
 from services.fetcher.sources.spool import Spool, unzipped
 from services.fetcher.sources.submitted import fetch_to
+from tests.support.virtual_time import Clock
 from tests.support.waiting import DEADLINE_SECONDS, deadline, eventually
 
 pytestmark = pytest.mark.slow
@@ -68,14 +69,6 @@ class Host:
             yield self._content or b""
 
         yield pieces()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def source_of(

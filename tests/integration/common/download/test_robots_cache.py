@@ -14,17 +14,8 @@ from services.common.download.errors import FailedDownloadError, RefusedDownload
 from services.common.download.robots import RobotsPolicy
 from services.common.download.settings import DownloadSettings
 from services.common.download.transport import DownloadMetrics, Transport
+from tests.support.virtual_time import Clock
 from tests.support.web import WebSite, open_site
-
-
-class Clock:
-    """Stands still until told otherwise."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
