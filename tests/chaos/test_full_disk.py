@@ -8,25 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pydantic import HttpUrl
 
 from infra.local import servers
 from infra.local.locate import locate_minio
 from infra.local.ports import pick_free_ports
-from infra.local.servers import Home, notification_environment, url_of
+from infra.local.servers import Home, notification_environment
 from infra.local.settings import LocalSettings
 from infra.local.stack import BUCKET, located
 from infra.local.supervisor import Supervisor
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings, MongoSettings
 from services.provisioner.bucket import set_up_bucket
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
 from tests.support.indexing import indexing, open_event_queues
 from tests.support.notifying import USUAL_ARN
 from tests.support.ocr_api import scripted_ocr_api
+from tests.support.servers import s3_settings_at
 from tests.support.slow_link import open_slow_link
 from tests.support.waiting import eventually
 
@@ -64,12 +64,7 @@ async def open_store(folder: Path, amqp_url: str) -> AsyncIterator[ObjectStore]:
     home = Home(LocalSettings(folder=folder), pick_free_ports())
     usual = servers.minio(located("MinIO", locate_minio), home)
     told = notification_environment(amqp_url, queue_dir=str(events_folder(folder)))
-    settings = S3Settings(
-        endpoint_url=HttpUrl(url_of(home.ports.minio_port)),
-        access_key_id=home.settings.minio_user,
-        secret_access_key=home.settings.minio_password,
-        bucket=BUCKET,
-    )
+    settings = s3_settings_at(home, bucket=BUCKET)
     async with Supervisor(on_event=pytest.fail) as supervisor:
         await supervisor.start(replace(usual, env={**usual.env, **told}))
         async with open_object_store(settings) as store:

@@ -14,14 +14,7 @@ from services.common.runtime.settings import MongoSettings
 from services.provisioner.broker_users import with_users
 from services.provisioner.settings import UsersSettings
 from tests.support.compose import ROOT, parsed
-from tests.support.kubernetes import (
-    KUBERNETES_FOLDER,
-    OVERLAYS,
-    build,
-    built,
-    of_kind,
-    workloads,
-)
+from tests.support.kubernetes import KUBERNETES_FOLDER, OVERLAYS, build, built, of_kind, workloads
 
 KUBERNETES = "1.34"
 FOREIGN = {

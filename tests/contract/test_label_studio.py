@@ -105,9 +105,7 @@ async def _use(studio: LabelStudio, hook: str) -> None:
     await studio.delete_task(first)
 
 
-async def test_client_and_stand_in_match_the_recorded_exchanges(
-    fake: LabelStudioFake,
-) -> None:
+async def test_client_and_stand_in_match_the_recorded_exchanges(fake: LabelStudioFake) -> None:
     hook = f"{fake.url}/api/version/"
     async with open_label_studio(settings(fake)) as studio:
         await _use(studio, hook)

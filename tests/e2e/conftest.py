@@ -2,13 +2,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.support.pipeline import (
-    SITE_ADDRESS,
-    Client,
-    Pipeline,
-    open_client,
-    pipeline_in_a_thread,
-)
+from tests.support.pipeline import SITE_ADDRESS, Client, Pipeline, open_client, pipeline_in_a_thread
 from tests.support.web import WebSite, open_site
 
 

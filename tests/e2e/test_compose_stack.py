@@ -198,9 +198,7 @@ def test_production_does_not_start_with_local_passwords(stack: Stack) -> None:
         stack.run(*arguments)
 
 
-async def test_grafana_answers_and_prometheus_reaches_everything(
-    stack: Stack,
-) -> None:
+async def test_grafana_answers_and_prometheus_reaches_everything(stack: Stack) -> None:
     async with ClientSession(raise_for_status=True) as session:
         for setting in ("GRAFANA_PORT", "GRAFANA_SECOND_PORT"):
             async with session.get(f"{stack.url(setting)}/api/health") as response:

@@ -1,6 +1,7 @@
 """Fixtures of the tests that need real servers."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 from aiohttp import ClientSession
@@ -11,8 +12,8 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 from tests.support.datasets import Collected, open_collected
 from tests.support.fetcher import Surroundings, open_surroundings, running_fetcher
 from tests.support.label_studio import TOKEN, LabelStudioFake, open_label_studio_fake
-from tests.support.review import Person, Site, open_review
-from tests.support.servers import environment_of
+from tests.support.review import OpenReview, Person, Site, open_review
+from tests.support.servers import set_environment
 from tests.support.web import WebSite, open_site
 
 
@@ -33,11 +34,17 @@ async def site() -> AsyncIterator[WebSite]:
 
 
 @pytest.fixture
-async def review(
+def review_with(
     s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
-) -> AsyncIterator[Site]:
+) -> OpenReview:
+    """Open a review page with settings of its own."""
+    return partial(open_review, s3_settings, mongo_settings, amqp_settings)
+
+
+@pytest.fixture
+async def review(review_with: OpenReview) -> AsyncIterator[Site]:
     """A review page with an empty bucket and no documents."""
-    async with open_review(s3_settings, mongo_settings, amqp_settings) as site:
+    async with review_with() as site:
         await site.store.client.create_bucket(Bucket=site.store.bucket)
         await site.database.create_indexes()
         await site.database.require_schema(IMAGES, schema_of(IMAGES))
@@ -70,8 +77,7 @@ async def collected(
 @pytest.fixture
 def mongo_environment(mongo_settings: MongoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty database that the commands find through their settings."""
-    for name, value in environment_of(mongo_settings).items():
-        monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, mongo_settings)
 
 
 @pytest.fixture

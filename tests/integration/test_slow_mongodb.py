@@ -89,9 +89,7 @@ async def test_a_slow_answer_only_costs_time(running: Running) -> None:
 
 
 @pytest.mark.parametrize("running", [0.5], indirect=True, ids=["0.5 s"])
-async def test_too_late_answers_pause_consuming_and_park_nothing(
-    running: Running,
-) -> None:
+async def test_too_late_answers_pause_consuming_and_park_nothing(running: Running) -> None:
     running.link.delay_seconds = 4.0  # the driver waits 4 * 0.5 s
     await running.queue_images()
 

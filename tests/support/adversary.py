@@ -13,11 +13,7 @@ from typing_extensions import override
 
 from services.common.domain.image_formats import sniff
 from services.common.download.client import Downloader
-from services.common.download.errors import (
-    DownloadError,
-    FailedDownloadError,
-    RefusedDownloadError,
-)
+from services.common.download.errors import DownloadError, FailedDownloadError, RefusedDownloadError
 from services.common.download.settings import DownloadSettings
 from tests.support.web import NO_ROBOTS
 

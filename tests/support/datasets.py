@@ -14,7 +14,7 @@ from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import MongoSettings, S3Settings
 from tests.support import commands
 from tests.support.images import line_image
-from tests.support.servers import environment_of
+from tests.support.servers import set_environment
 
 STORED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -94,8 +94,7 @@ async def open_collected(
     s3: S3Settings, mongo: MongoSettings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Collected]:
     """Yield an empty collection that the commands find through their settings."""
-    for name, value in environment_of(s3, mongo).items():
-        monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, s3, mongo)
     async with open_object_store(s3) as store, open_database(mongo) as database:
         with suppress(store.client.exceptions.BucketAlreadyOwnedByYou):
             await store.client.create_bucket(Bucket=store.bucket)

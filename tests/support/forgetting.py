@@ -5,26 +5,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.common.adapters.mongo import Database, Document
-from services.common.adapters.object_store import ObjectStore, sibling
+from services.common.adapters.object_store import sibling
 from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.domain.batch import ListRow, pack_rows, unpack_rows
 from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings
 from services.erasure.forgetting import ErasureReport, Forgetting
+from tests.support.indexing import Indexed
 from tests.support.ocr_api import ScriptedOcrApi
-from tests.support.waiting import eventually
 
 URL = "http://example.test/a%20b.png"
 OTHER = "http://example.test/other.png"
 
 
 @dataclass
-class Site:
+class Site(Indexed):
     """A bucket that notifies, and a running consumer."""
 
-    store: ObjectStore
-    database: Database
     amqp: AmqpSettings
     queues: Queues
     fetch_queues: Queues
@@ -33,10 +30,6 @@ class Site:
     async def upload(self, key: str, content: bytes, url: str | None = None) -> None:
         metadata = to_metadata(Provenance(url, "b1", None if url is None else "its text"))
         await self.store.write(key, content, content_type="image/png", metadata=metadata)
-
-    async def document(self, key: str, **fields: object) -> Document:
-        where = {"_id": f"{self.store.bucket}/{key}", **fields}
-        return await eventually(lambda: self.database.images.find_one(where))
 
     async def report(self, what: str, *, may_come_again: bool = False) -> ErasureReport:
         queues = (self.queues, self.fetch_queues)

@@ -178,21 +178,27 @@ async def indexing(
 
 
 @dataclass
-class Pipeline:
-    """A bucket that notifies, and a running consumer."""
+class Indexed:
+    """A bucket, and the documents of its images."""
 
     store: ObjectStore
     database: Database
+
+    async def document(self, key: str, **fields: object) -> Document:
+        where = {"_id": f"{self.store.bucket}/{key}", **fields}
+        return await eventually(lambda: self.database.images.find_one(where))
+
+
+@dataclass
+class Pipeline(Indexed):
+    """A bucket that notifies, and a running consumer."""
+
     settlements: Settlements
 
     @property
     def settled(self) -> list[tuple[DeliveryOutcome, str]]:
         # foreign events are those of other tests: all share MinIO's exchange
         return [each for each in self.settlements.settled if each[1] != "foreign_event"]
-
-    async def document(self, key: str, **fields: object) -> Document:
-        where = {"_id": f"{self.store.bucket}/{key}", **fields}
-        return await eventually(lambda: self.database.images.find_one(where))
 
     async def until_settled(self, code: str, count: int = 1) -> None:
         async def enough() -> bool:

@@ -5,8 +5,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, Document, open_database
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.mongo import open_database
+from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Queues
 from services.common.domain.objects import ObjectInfo
@@ -16,19 +16,14 @@ from services.reconciler.compare import WHOLE, BucketPart, State
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.walk import PassReport
-from tests.support.indexing import Settlements, indexing, open_queues
+from tests.support.indexing import IMAGE, Indexed, Settlements, indexing, open_queues
 from tests.support.ocr_api import ScriptedOcrApi, scripted_ocr_api
-from tests.support.waiting import eventually
-
-IMAGE = b"any bytes: the scripted API does not decode them"
 
 
 @dataclass
-class Site:
+class Site(Indexed):
     """A bucket without notifications: what it holds has no event."""
 
-    store: ObjectStore
-    database: Database
     amqp: AmqpSettings
     queues: Queues
     ocr_api: ScriptedOcrApi
@@ -63,10 +58,6 @@ class Site:
             part=part,
             allows_gone=allows_gone,
         )
-
-    async def document(self, key: str, **fields: object) -> Document:
-        where = {"_id": f"{self.store.bucket}/{key}", **fields}
-        return await eventually(lambda: self.database.images.find_one(where))
 
     async def publish(self, body: bytes) -> None:
         async with open_publisher(self.amqp) as publisher:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -185,6 +185,10 @@ def fields_of(html: str) -> dict[str, str]:
 def image_of(html: str) -> str:
     """Return which image a task is about; empty where there is none."""
     return fields_of(html.partition('id="task"')[2]).get("id", "")
+
+
+OpenReview = Callable[..., AbstractAsyncContextManager[Site]]
+"""``open_review`` with the servers of the test; it takes settings of the page."""
 
 
 @asynccontextmanager

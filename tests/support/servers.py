@@ -9,13 +9,15 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from uuid import uuid4
 
+import pytest
 from aiohttp import ClientSession, encode_basic_auth
 from pydantic import AmqpDsn, HttpUrl, SecretStr
 
 from infra.local.ports import pick_free_ports
-from infra.local.servers import Home
+from infra.local.servers import Home, url_of
 from infra.local.settings import LocalSettings
 from infra.local.stack import Addresses, open_servers
 from infra.local.supervisor import Supervisor
@@ -57,6 +59,24 @@ def s3_settings_of(servers: Addresses) -> S3Settings:
         submitted_bucket=f"{name}-submitted",
         connect_timeout_seconds=60.0,
     )
+
+
+def s3_settings_at(home: Home, **changes: Any) -> S3Settings:
+    """Return the address of a MinIO that the test starts itself."""
+    return S3Settings(
+        endpoint_url=HttpUrl(url_of(home.ports.minio_port)),
+        access_key_id=home.settings.minio_user,
+        secret_access_key=home.settings.minio_password,
+        **changes,
+    )
+
+
+def set_environment(
+    monkeypatch: pytest.MonkeyPatch, *settings: S3Settings | MongoSettings | AmqpSettings
+) -> None:
+    """Let commands find these servers."""
+    for name, value in environment_of(*settings).items():
+        monkeypatch.setenv(name, value)
 
 
 def environment_of(*settings: S3Settings | MongoSettings | AmqpSettings) -> dict[str, str]:

@@ -6,11 +6,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from pydantic import HttpUrl
 
 from infra.local import locate, servers
 from infra.local.ports import pick_free_ports
-from infra.local.servers import Home, url_of
+from infra.local.servers import Home
 from infra.local.settings import LocalSettings
 from infra.local.stack import located
 from infra.local.supervisor import Program, Supervisor
@@ -18,6 +17,7 @@ from services.common.adapters.object_store import open_object_store
 from services.common.runtime.settings import S3Settings
 from tests.support.images import line_image
 from tests.support.running_ocr_api import Api, collected, collecting_api
+from tests.support.servers import s3_settings_at
 
 
 @dataclass
@@ -43,11 +43,7 @@ class Store:
 async def minio(tmp_path: Path) -> AsyncIterator[Store]:
     home = Home(LocalSettings(folder=tmp_path), pick_free_ports())
     program = servers.minio(located("MinIO", locate.locate_minio), home)
-    settings = S3Settings(
-        endpoint_url=HttpUrl(url_of(home.ports.minio_port)),
-        access_key_id=home.settings.minio_user,
-        secret_access_key=home.settings.minio_password,
-    )
+    settings = s3_settings_at(home)
     async with Supervisor(on_event=print) as supervisor:
         yield Store(settings, program, supervisor)
 

@@ -82,9 +82,7 @@ async def test_what_fails_now_may_be_asked_for_again(api: Api, site: WebSite) ->
     assert api.metric("ocr_rejections_total", code=body["code"]) == 1
 
 
-async def test_slow_hosts_hold_up_other_urls_but_no_sent_image(
-    site: WebSite,
-) -> None:
+async def test_slow_hosts_hold_up_other_urls_but_no_sent_image(site: WebSite) -> None:
     go_on = asyncio.Event()
 
     async def wait(_: web.Request) -> web.Response:

@@ -182,9 +182,7 @@ async def test_file_that_is_none_is_refused(
     assert words in output
 
 
-async def test_annotation_during_another_change_loses_nothing(
-    collected: Collected,
-) -> None:
+async def test_annotation_during_another_change_loses_nothing(collected: Collected) -> None:
     await collected.add("1.png", "one")
     images, document_id = collected.database.images, f"{collected.store.bucket}/1.png"
 

@@ -5,13 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.datasets.splits import parse_split
-from tests.support.datasets import (
-    STORED_AT,
-    Collected,
-    answer,
-    docreco,
-    prediction,
-)
+from tests.support.datasets import STORED_AT, Collected, answer, docreco, prediction
 from tests.support.images import line_image
 from tests.support.models import add_model
 

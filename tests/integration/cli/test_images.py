@@ -162,9 +162,7 @@ async def test_doctor_finds_the_servers_well() -> None:
 
 
 @pytest.mark.usefixtures("everything")
-async def test_doctor_names_what_is_down_and_what_mends_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_doctor_names_what_is_down_and_what_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ports = pick_free_ports()
     monkeypatch.setenv("S3_ENDPOINT_URL", f"http://127.0.0.1:{ports.minio_port}")
     monkeypatch.setenv("AMQP_URL", f"amqp://user:s3cret@127.0.0.1:{ports.rabbitmq_port}/")
@@ -180,9 +178,7 @@ async def test_doctor_names_what_is_down_and_what_mends_it(
 
 
 @pytest.mark.usefixtures("everything")
-async def test_doctor_says_which_check_of_a_service_fails(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_doctor_says_which_check_of_a_service_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     async with scripted_ocr_api() as api:
         api.is_ready = False
         monkeypatch.setenv("DOCRECO_OCR_URL", str(api.url))

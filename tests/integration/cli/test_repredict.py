@@ -10,28 +10,22 @@ from services.cli.images import Status
 from services.cli.repredict import job_for, queue_all, selection
 from services.common.adapters.collections import IMAGES
 from services.common.adapters.image_repository import ImageRepository
-from services.common.adapters.mongo import Database, Document, open_database
-from services.common.adapters.object_store import ObjectStore, open_object_store
+from services.common.adapters.mongo import open_database
+from services.common.adapters.object_store import open_object_store
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import DeliveryOutcome, Queues
 from services.common.adapters.repository import schema_of
-from services.common.adapters.synthetic_events import (
-    sequencer_at,
-    stored_notification,
-)
+from services.common.adapters.synthetic_events import sequencer_at, stored_notification
 from services.common.domain.events import parse_job
 from services.common.domain.image_filter import NO_LIMITS
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from tests.factories import document as image_document
-from tests.support.indexing import Settlements, indexing, open_queues
+from tests.support.indexing import Indexed, Settlements, indexing, open_queues
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem, scripted_ocr_api
-from tests.support.waiting import eventually
 
 
 @dataclass
-class Site:
-    store: ObjectStore
-    database: Database
+class Site(Indexed):
     publisher: Publisher
     queues: Queues
     ocr_api: ScriptedOcrApi
@@ -55,10 +49,6 @@ class Site:
                 await self.publisher.publish(body, queue=self.queues.work)
         await self.settlements.until(count + 1)
         return etag
-
-    async def document(self, key: str, **fields: object) -> Document:
-        where = {"_id": f"{self.store.bucket}/{key}", **fields}
-        return await eventually(lambda: self.database.images.find_one(where))
 
     async def repredict(
         self, *, model_version_not: str | None = None, status: Status | None = None, limit: int = 9
@@ -92,9 +82,7 @@ async def site(
         yield Site(store, database, publisher, queues, ocr_api, settlements)
 
 
-async def test_new_model_reads_again_and_keeps_the_old_prediction(
-    site: Site,
-) -> None:
+async def test_new_model_reads_again_and_keeps_the_old_prediction(site: Site) -> None:
     await site.upload("a.png")
     first = (await site.document("a.png", status="predicted"))["prediction"]
     for version, text in (("fake-2", "industry"), ("fake-3", "industrie!")):

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from services.common.adapters.mongo import Document
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import MongoSettings, S3Settings
 from tests.support.datasets import answer, docreco
-from tests.support.review import NOW, Person, Site, fields_of, image_of, known, open_review
-from tests.support.servers import environment_of
+from tests.support.review import NOW, OpenReview, Person, Site, fields_of, image_of, known
+from tests.support.servers import set_environment
 from tests.support.waiting import eventually
 
 DAMAGED = "au cafÃ© du front, en 1916"
@@ -44,14 +44,12 @@ LINES = [
 async def site(
     s3_settings: S3Settings,
     mongo_settings: MongoSettings,
-    amqp_settings: AmqpSettings,
+    review_with: OpenReview,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Site]:
     """A review page with two suspect labels, that judges them again all the time."""
-    for name, value in environment_of(s3_settings, mongo_settings).items():
-        monkeypatch.setenv(name, value)
-    settings = (s3_settings, mongo_settings, amqp_settings)
-    async with open_review(*settings, quality_refresh_seconds=0.5) as site:
+    set_environment(monkeypatch, s3_settings, mongo_settings)
+    async with review_with(quality_refresh_seconds=0.5) as site:
         await site.database.create_indexes()
         await site.add(*(dict(each) for each in LINES))
         yield site

@@ -119,9 +119,7 @@ async def test_source_too_long_for_a_header_is_looked_up(
     assert document["annotation"]["text"] == "long"
 
 
-async def test_looked_up_annotation_leaves_the_source_of_the_header(
-    start: Start,
-) -> None:
+async def test_looked_up_annotation_leaves_the_source_of_the_header(start: Start) -> None:
     pipeline = await start()
     kept, annotation = "http://example.test/a?key=REDACTED", "é" * 1000
     real = "http://example.test/a?key=s3cret"

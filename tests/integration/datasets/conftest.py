@@ -2,11 +2,7 @@
 
 import pytest
 
-from tests.support.datasets import (
-    Collected,
-    annotation,
-    prediction,
-)
+from tests.support.datasets import Collected, annotation, prediction
 from tests.support.exports import HOSTILE, jpeg
 
 

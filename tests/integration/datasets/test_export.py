@@ -12,12 +12,7 @@ from services.common.domain.ground_truth.reading import read_transcript
 from services.common.runtime.settings import S3Settings
 from services.datasets import manifest
 from services.datasets.manifest import Format
-from tests.support.datasets import (
-    Collected,
-    annotation,
-    answer,
-    docreco,
-)
+from tests.support.datasets import Collected, annotation, answer, docreco
 from tests.support.exports import HOSTILE, check, files, labels
 from tests.support.pages import page_file
 

@@ -11,11 +11,7 @@ from services.datasets.export import ExportSources
 from services.datasets.export import export as write_export
 from services.datasets.folder import replacing
 from services.datasets.manifest import ExportQuery, Format
-from tests.support.datasets import (
-    Collected,
-    answer,
-    docreco,
-)
+from tests.support.datasets import Collected, answer, docreco
 from tests.support.exports import check, files
 
 

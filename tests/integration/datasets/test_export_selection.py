@@ -7,13 +7,7 @@ from typing import Any
 import pytest
 
 from services.datasets.splits import parse_split
-from tests.support.datasets import (
-    STORED_AT,
-    Collected,
-    annotation,
-    answer,
-    prediction,
-)
+from tests.support.datasets import STORED_AT, Collected, annotation, answer, prediction
 from tests.support.exports import HOSTILE, labels, records
 from tests.support.images import line_image
 

@@ -6,21 +6,8 @@ from contextlib import AsyncExitStack
 from aiohttp import web
 
 from services.common.domain.provenance import from_metadata
-from tests.support.adversary import (
-    OK,
-    Behaviour,
-    flood,
-    open_adversary,
-    reset_after,
-    silence_after,
-)
-from tests.support.fetcher import (
-    Surroundings,
-    items_by_url,
-    running_fetcher,
-    submit,
-    wait_done,
-)
+from tests.support.adversary import OK, Behaviour, flood, open_adversary, reset_after, silence_after
+from tests.support.fetcher import Surroundings, items_by_url, running_fetcher, submit, wait_done
 from tests.support.web import open_site, png
 
 REDIRECT = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: "
@@ -44,9 +31,7 @@ HOSTILE: dict[str, tuple[Behaviour, str]] = {
 }
 
 
-async def test_nothing_of_a_hostile_server_is_stored(
-    surroundings: Surroundings,
-) -> None:
+async def test_nothing_of_a_hostile_server_is_stored(surroundings: Surroundings) -> None:
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(
             running_fetcher(surroundings, max_attempts=1, idle_timeout_seconds=5)

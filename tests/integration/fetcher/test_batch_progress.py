@@ -8,9 +8,7 @@ from tests.support.waiting import eventually
 from tests.support.web import open_site
 
 
-async def test_finished_batch_keeps_its_reasons_and_bytes(
-    surroundings: Surroundings,
-) -> None:
+async def test_finished_batch_keeps_its_reasons_and_bytes(surroundings: Surroundings) -> None:
     image = line_image("Bytes")
     async with (
         open_site() as site,

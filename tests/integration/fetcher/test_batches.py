@@ -225,9 +225,7 @@ async def test_progress_is_streamed_until_the_batch_is_done(
     assert last["counts"]["stored"] == 5
 
 
-async def test_only_health_and_metrics_answer_without_the_token(
-    surroundings: Surroundings,
-) -> None:
+async def test_only_health_and_metrics_answer_without_the_token(surroundings: Surroundings) -> None:
     async with running_fetcher(surroundings, api_token="hush-é") as api:
         for path in ("/livez", "/readyz", "/metrics"):
             async with api.get(path) as response:

@@ -16,15 +16,8 @@ from infra.local.ports import pick_free_ports
 from services.common.adapters.forgotten import Forgotten
 from services.common.adapters.object_store import ObjectStore, sibling
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
-from services.common.adapters.rabbitmq.retry_policy import (
-    FETCH_QUEUES,
-    MOST_RETURNS,
-    Delivery,
-)
-from services.common.domain.errors import (
-    DocumentRefusedError,
-    ObjectStoreUnavailableError,
-)
+from services.common.adapters.rabbitmq.retry_policy import FETCH_QUEUES, MOST_RETURNS, Delivery
+from services.common.domain.errors import DocumentRefusedError, ObjectStoreUnavailableError
 from services.common.domain.provenance import from_metadata
 from services.common.download.client import Download
 from services.common.download.errors import RefusedDownloadError
@@ -53,9 +46,7 @@ from tests.support.web import open_site, png
 JOB = FetchJob("b/0000000001", "b", "http://x.test/")
 
 
-async def test_next_process_does_all_items_of_a_killed_one(
-    surroundings: Surroundings,
-) -> None:
+async def test_next_process_does_all_items_of_a_killed_one(surroundings: Surroundings) -> None:
     port = pick_free_ports().fetcher_port
     async with (
         open_site() as site,
@@ -76,9 +67,7 @@ async def test_next_process_does_all_items_of_a_killed_one(
             assert await asyncio.to_thread(process.wait, DEADLINE_SECONDS) == 0
 
 
-async def test_crash_between_pages_does_not_lose_one(
-    surroundings: Surroundings,
-) -> None:
+async def test_crash_between_pages_does_not_lose_one(surroundings: Surroundings) -> None:
     fetches, batches = surroundings.database.fetches, surroundings.database.batches
     count = PAGE_ITEMS + 3
     async with running_fetcher(surroundings, concurrency=1) as api:
@@ -262,9 +251,7 @@ async def test_repeated_job_does_not_restore_an_older_annotation(
     assert codes == ["stored", "stored", "done_already"]
 
 
-async def test_item_ends_even_if_its_outcome_cannot_be_written(
-    surroundings: Surroundings,
-) -> None:
+async def test_item_ends_even_if_its_outcome_cannot_be_written(surroundings: Surroundings) -> None:
     items = ItemRepository(surroundings.database.fetches)
     no_bson = RefusedDownloadError("invalid_response", "", http_status=2**64)
     worker = make_worker(surroundings, BrokenSource(no_bson))

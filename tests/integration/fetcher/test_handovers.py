@@ -26,9 +26,7 @@ from tests.support.waiting import deadline
 JOB = FetchJob("b/0000000001", "b", "http://x.test/")
 
 
-async def test_handovers_of_a_job_reset_its_delivery_count(
-    surroundings: Surroundings,
-) -> None:
+async def test_handovers_of_a_job_reset_its_delivery_count(surroundings: Surroundings) -> None:
     held: asyncio.Queue[Message] = asyncio.Queue()
     lost: list[str] = []
     takeovers: list[str] = []

@@ -6,13 +6,7 @@ from io import BytesIO
 import aiohttp
 import pytest
 
-from tests.support.fetcher import (
-    Surroundings,
-    get_json,
-    post_list,
-    running_fetcher,
-    wait_done,
-)
+from tests.support.fetcher import Surroundings, get_json, post_list, running_fetcher, wait_done
 from tests.support.web import TWO_LENGTHS, WebSite, chunked, exchange, png
 
 FORM = '--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nx\r\n--b--\r\n'

@@ -173,9 +173,7 @@ async def test_parameters_that_contradict_each_other_are_refused(
     assert (await get_json(api, "/batches"))["batches"] == []
 
 
-async def test_parameter_given_twice_alike_is_no_contradiction(
-    api: aiohttp.ClientSession,
-) -> None:
+async def test_parameter_given_twice_alike_is_no_contradiction(api: aiohttp.ClientSession) -> None:
     asked = request("form", {**COLUMNS, "dry_run": "true", "encoding": "cp1250"})
     status, preview = await post(api, **asked, params={"dry_run": "1", "url_column": "lien"})
 

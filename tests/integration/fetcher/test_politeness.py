@@ -57,9 +57,7 @@ async def stored_by(api: aiohttp.ClientSession) -> float:
     return sum(float(line.removeprefix(prefix)) for line in lines if line.startswith(prefix))
 
 
-async def test_host_concurrency_holds_over_changing_processes(
-    surroundings: Surroundings,
-) -> None:
+async def test_host_concurrency_holds_over_changing_processes(surroundings: Surroundings) -> None:
     ports = [pick_free_ports().fetcher_port for _ in range(2)]
     limits = {"host_concurrency": str(HOST_CONCURRENCY)}
     async with AsyncExitStack() as stack:

@@ -147,9 +147,7 @@ async def test_requeue_leaves_unpublished_and_finished_items_alone(
     ]
 
 
-async def test_dispatcher_finishes_a_retry_cut_off_by_a_crash(
-    surroundings: Surroundings,
-) -> None:
+async def test_dispatcher_finishes_a_retry_cut_off_by_a_crash(surroundings: Surroundings) -> None:
     intention = {"requeue": RetryScope.TRANSIENT, "dispatch.done": False, "dispatch.after": ""}
     await published_batch(surroundings, 3, **intention)
 

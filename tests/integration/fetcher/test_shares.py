@@ -71,9 +71,7 @@ async def test_batch_has_as_many_jobs_under_way_as_there_is_room_left(
     assert await shares.admits(await document(surroundings, slow), delayed=6)
 
 
-async def test_items_published_again_count_as_far_as_they_are(
-    surroundings: Surroundings,
-) -> None:
+async def test_items_published_again_count_as_far_as_they_are(surroundings: Surroundings) -> None:
     database = surroundings.database
     items = ItemRepository(database.fetches)
     shares = FairShare(
@@ -101,9 +99,7 @@ class CrowdedPublisher(Publisher):
         return 3 if queue in FETCH_QUEUES.delays else 0
 
 
-async def test_batch_with_its_full_share_does_not_block_others(
-    surroundings: Surroundings,
-) -> None:
+async def test_batch_with_its_full_share_does_not_block_others(surroundings: Surroundings) -> None:
     slow = await batch_of(surroundings, 9, published=9)
     quick = await batch_of(surroundings, 2)
     dispatcher = dispatcher_of(surroundings)

@@ -102,9 +102,7 @@ async def test_crawl_delays_hold_up_no_other_host_of_the_partition(
     assert [site.hits.total() for site in slow] == [2, 2]  # robots.txt, and an image
 
 
-async def test_pause_of_a_host_outlives_the_fetcher(
-    surroundings: Surroundings,
-) -> None:
+async def test_pause_of_a_host_outlives_the_fetcher(surroundings: Surroundings) -> None:
     async def throttle(_: web.Request) -> web.Response:
         return web.Response(status=429, headers={"Retry-After": "600"})
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import aio_pika
 from aiohttp import ClientError, ClientSession
-from pydantic import HttpUrl
 
 from infra.local import servers
 from infra.local.locate import locate_minio
 from infra.local.ports import pick_free_ports
-from infra.local.servers import Home, url_of
+from infra.local.servers import Home
 from infra.local.settings import LocalSettings
 from infra.local.stack import BUCKET, Addresses, located
 from infra.local.supervisor import Supervisor
@@ -23,6 +22,7 @@ from services.common.domain.page import PAGES_BUCKET
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.provisioner.bucket import set_up_bucket
 from tests.support.notifying import PAGES_ARN, USUAL_ARN
+from tests.support.servers import s3_settings_at
 from tests.support.waiting import deadline, eventually
 
 
@@ -69,11 +69,7 @@ def test_passwords_of_the_addresses_are_not_shown(servers: Addresses) -> None:
 
 async def test_no_object_is_accepted_before_the_rules_of_its_bucket(tmp_path: Path) -> None:
     home = Home(LocalSettings(folder=tmp_path), pick_free_ports())
-    settings = S3Settings(
-        endpoint_url=HttpUrl(url_of(home.ports.minio_port)),
-        access_key_id=home.settings.minio_user,
-        secret_access_key=home.settings.minio_password,
-    )
+    settings = s3_settings_at(home)
     news: list[str] = []
     async with (
         Supervisor(on_event=news.append) as supervisor,

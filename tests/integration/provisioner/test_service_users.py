@@ -233,9 +233,7 @@ async def test_rights_in_rabbitmq_are_the_least_that_work_needs(servers: Address
 
 
 @pytest.mark.usefixtures("provisioned")
-async def test_monitoring_user_reads_queue_depths_but_changes_nothing(
-    servers: Addresses,
-) -> None:
+async def test_monitoring_user_reads_queue_depths_but_changes_nothing(servers: Addresses) -> None:
     login = encode_basic_auth("monitoring", PASSWORD.get_secret_value())
     queues = f"{servers.rabbitmq_management_url}/api/queues/%2F"
     async with ClientSession(headers={"Authorization": login}) as session:

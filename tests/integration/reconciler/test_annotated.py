@@ -101,9 +101,7 @@ async def test_copies_are_counted_once(database: Database) -> None:
     assert (tally.images, tally.errors) == (LIMIT, LIMIT)
 
 
-async def test_reverted_annotation_leaves_the_error_rates(
-    database: Database,
-) -> None:
+async def test_reverted_annotation_leaves_the_error_rates(database: Database) -> None:
     await database.images.insert(document("a", "Wikipedla"))
     await count_and_publish(ImageRepository(database.images), BUCKET)
     assert shown("cer") == {}
@@ -123,9 +121,7 @@ async def test_reverted_annotation_leaves_the_error_rates(
     assert [shown(name) for name in ("cer", "exact_ratio", "images", "characters")] == [{}] * 4
 
 
-async def test_malformed_document_leaves_the_last_count(
-    database: Database,
-) -> None:
+async def test_malformed_document_leaves_the_last_count(database: Database) -> None:
     await database.images.insert(document("a", "ab", "ab"))
     await count_and_publish(ImageRepository(database.images), BUCKET)
     await database.images.insert(document("b", "ab", annotation={"text": 7, "quality": "ok"}))

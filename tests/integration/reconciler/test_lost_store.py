@@ -10,12 +10,7 @@ from services.common.adapters.mongo import Document
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.domain.annotations import to_annotation
 from services.common.domain.details import Details
-from services.common.domain.provenance import (
-    FETCH_ID,
-    PLACEHOLDER_SOURCES,
-    Provenance,
-    to_metadata,
-)
+from services.common.domain.provenance import FETCH_ID, PLACEHOLDER_SOURCES, Provenance, to_metadata
 from services.fetcher.batches.item_repository import ItemRepository
 from services.fetcher.jobs import FetchJob
 from services.fetcher.sources.addresses import member_url

@@ -71,9 +71,7 @@ async def test_dry_run_queues_nothing(site: Site) -> None:
         assert await publisher.depth(site.queues.work) == 0
 
 
-async def test_late_event_completes_the_document_without_a_reading(
-    site: Site,
-) -> None:
+async def test_late_event_completes_the_document_without_a_reading(site: Site) -> None:
     info = await site.upload("a.png")
     await site.reconcile()
     milliseconds = round(info.stored_at.timestamp() * 1000)  # as listed; MinIO's has nanoseconds
@@ -143,9 +141,7 @@ async def test_document_whose_object_is_gone_becomes_removed(site: Site) -> None
     assert found(await site.reconcile()) == {State.REMOVED: 1}
 
 
-async def test_queued_removal_does_not_undo_a_later_upload(
-    site: Site,
-) -> None:
+async def test_queued_removal_does_not_undo_a_later_upload(site: Site) -> None:
     await site.upload("a.png", b"first")
     await site.reconcile()
     async with site.consuming() as settlements:

@@ -5,10 +5,9 @@ import asyncio
 import pytest
 from aiohttp import ClientSession, FormData, TCPConnector
 
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.review.guard import MAX_FORM_BYTES
 from services.review.main import WRONG_PASSWORDS_PER_MINUTE
-from tests.support.review import Person, Site, fields_of, known, open_review
+from tests.support.review import OpenReview, Person, Site, fields_of, known
 from tests.support.web import FORM_TYPE, TWO_LENGTHS, chunked, exchange
 
 PASSWORD = "right horse"
@@ -40,12 +39,8 @@ async def test_nothing_is_shown_without_a_login(review: Site) -> None:
                 assert response.status == 200
 
 
-async def test_wrong_password_is_refused(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
-) -> None:
-    async with open_review(
-        s3_settings, mongo_settings, amqp_settings, login_password=PASSWORD
-    ) as review:
+async def test_wrong_password_is_refused(review_with: OpenReview) -> None:
+    async with review_with(login_password=PASSWORD) as review:
         async with ClientSession(review.url) as client:
             form = {"name": "ada", "password": "wrong", "then": "/queue"}
             async with client.post("/login", data=form) as response:
@@ -55,11 +50,9 @@ async def test_wrong_password_is_refused(
             await ada.see("/queue")
 
 
-async def test_few_of_many_concurrent_logins_are_checked(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
-) -> None:
+async def test_few_of_many_concurrent_logins_are_checked(review_with: OpenReview) -> None:
     async with (
-        open_review(s3_settings, mongo_settings, amqp_settings, login_password=PASSWORD) as review,
+        review_with(login_password=PASSWORD) as review,
         ClientSession(review.url) as client,
     ):
 
@@ -74,12 +67,8 @@ async def test_few_of_many_concurrent_logins_are_checked(
         assert await attempt(PASSWORD) == 429
 
 
-async def test_guesses_from_one_address_lock_no_other_out(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
-) -> None:
-    async with open_review(
-        s3_settings, mongo_settings, amqp_settings, login_password=PASSWORD
-    ) as review:
+async def test_guesses_from_one_address_lock_no_other_out(review_with: OpenReview) -> None:
+    async with review_with(login_password=PASSWORD) as review:
 
         async def attempt(address: str, password: str) -> int:
             connector = TCPConnector(local_addr=(address, 0))

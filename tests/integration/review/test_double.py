@@ -6,12 +6,12 @@ import pytest
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.domain.image_filter import ImageFilter
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import MongoSettings, S3Settings
 from services.quality.suspect_search import find_suspects
 from services.quality.suspects import Reason
 from tests.support.datasets import answer
-from tests.support.review import Person, Site, fields_of, image_of, known, open_review
-from tests.support.servers import environment_of
+from tests.support.review import OpenReview, Person, Site, fields_of, image_of, known
+from tests.support.servers import set_environment
 from tests.support.waiting import eventually
 
 READ = "le 5 ete 1916"
@@ -23,14 +23,12 @@ ADAS, BOBS = "le 5 été 1916", "le 5 été 1918"
 async def site(
     s3_settings: S3Settings,
     mongo_settings: MongoSettings,
-    amqp_settings: AmqpSettings,
+    review_with: OpenReview,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Site]:
     """A review page with an image that two people read; eve and mel decide."""
-    for name, value in environment_of(s3_settings, mongo_settings).items():
-        monkeypatch.setenv(name, value)
-    async with open_review(
-        *(s3_settings, mongo_settings, amqp_settings),
+    set_environment(monkeypatch, s3_settings, mongo_settings)
+    async with review_with(
         quality_refresh_seconds=0.2,
         second_share=1.0,
         reviewers="eve, mel",

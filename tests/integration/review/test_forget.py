@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings
 from services.provisioner.bucket import set_up_bucket
 from tests.support.images import line_image
 from tests.support.indexing import indexing, open_event_queues
 from tests.support.ocr_api import scripted_ocr_api
-from tests.support.review import Site, open_review
+from tests.support.review import OpenReview, Site
 from tests.support.waiting import eventually
 
 KEY = "private.png"
@@ -17,15 +17,12 @@ KEY = "private.png"
 
 @pytest.fixture
 async def site(
-    s3_settings: S3Settings,
-    notification_arn: str,
-    mongo_settings: MongoSettings,
-    amqp_settings: AmqpSettings,
+    review_with: OpenReview, notification_arn: str, amqp_settings: AmqpSettings
 ) -> AsyncIterator[Site]:
     """Run a page beside a consumer that takes the bucket's events."""
     async with (
         open_event_queues(amqp_settings) as queues,
-        open_review(s3_settings, mongo_settings, amqp_settings, queues=queues) as site,
+        review_with(queues=queues) as site,
         scripted_ocr_api() as ocr_api,
     ):
         await set_up_bucket(site.store, notification_arn=notification_arn)

@@ -13,17 +13,15 @@ from prometheus_client import REGISTRY
 from pydantic import HttpUrl, SecretStr
 
 from services.common.adapters.mongo import Document
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
 from services.label_studio.client import open_label_studio
+from services.label_studio.errors import LabelStudioNotSetError
 from services.label_studio.pull import Pull
 from services.label_studio.settings import LabelStudioSettings
 from services.label_studio.tasks import LABEL_CONFIG
 from services.label_studio.transport import ATTEMPTS
 from services.review.label_studio import MAX_WAITING, Inbox
-from services.review.main import Configuration, run
-from services.review.settings import ReviewSettings
 from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
-from tests.support.review import Site, known, open_review
+from tests.support.review import OpenReview, Site, known
 from tests.support.waiting import eventually
 
 HOOK = "/webhooks/label-studio"
@@ -47,15 +45,8 @@ def settings_of(studio: LabelStudioFake) -> LabelStudioSettings:
 
 
 @pytest.fixture
-async def site(
-    studio: LabelStudioFake,
-    s3_settings: S3Settings,
-    mongo_settings: MongoSettings,
-    amqp_settings: AmqpSettings,
-) -> AsyncIterator[Site]:
-    async with open_review(
-        s3_settings, mongo_settings, amqp_settings, label_studio=settings_of(studio)
-    ) as site:
+async def site(studio: LabelStudioFake, review_with: OpenReview) -> AsyncIterator[Site]:
+    async with review_with(label_studio=settings_of(studio)) as site:
         hook = {"url": f"{site.url}{HOOK}", "headers": BEARER}
         studio.webhooks[studio.number()] = hook
         yield site
@@ -201,22 +192,13 @@ async def test_untrusted_sender_is_refused(site: Site, studio: LabelStudioFake) 
 
 
 async def test_webhook_needs_a_secret_and_the_service_a_token(
-    studio: LabelStudioFake,
-    s3_settings: S3Settings,
-    mongo_settings: MongoSettings,
-    amqp_settings: AmqpSettings,
+    studio: LabelStudioFake, review: Site, review_with: OpenReview
 ) -> None:
-    async with open_review(s3_settings, mongo_settings, amqp_settings) as site:
-        assert await send(site, {"action": "ANNOTATION_CREATED"}, {}) == 404
+    assert await send(review, {"action": "ANNOTATION_CREATED"}, {}) == 404
     alone = settings_of(studio).model_copy(update={"token": None})
-    config = Configuration(ReviewSettings(), s3_settings, amqp_settings, mongo_settings)
-    with pytest.raises(Exception, match="LABEL_STUDIO_TOKEN"):
-        await run(
-            Configuration(
-                config.review, config.s3, config.amqp, config.mongo, config.ocr_queues, alone
-            ),
-            asyncio.Event(),
-        )
+    with pytest.raises(LabelStudioNotSetError, match="LABEL_STUDIO_TOKEN"):
+        async with review_with(label_studio=alone):
+            pytest.fail("it has started")
 
 
 async def test_conflict_of_a_webhook_is_counted_and_told_by_a_pull(

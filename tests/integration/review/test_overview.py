@@ -9,11 +9,11 @@ from pydantic import HttpUrl
 
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.domain.trained_models import POINTER, RECORD
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings
 from services.review.overview import THRESHOLD
 from tests.factories import decision, model_record
 from tests.support.indexing import open_event_queues
-from tests.support.review import NOW, Person, known, open_review
+from tests.support.review import NOW, OpenReview, Person, known
 from tests.support.waiting import eventually
 from tests.support.web import WebSite
 
@@ -31,15 +31,11 @@ def wrong(html: str) -> list[str]:
 
 
 async def test_overview_counts_what_is_there_and_what_is_parked(
-    api: ClientSession,
-    s3_settings: S3Settings,
-    mongo_settings: MongoSettings,
-    amqp_settings: AmqpSettings,
+    api: ClientSession, review_with: OpenReview, amqp_settings: AmqpSettings
 ) -> None:
-    servers = s3_settings, mongo_settings, amqp_settings
     async with (
         open_event_queues(amqp_settings) as queues,
-        open_review(*servers, queues=queues, fetcher_url=str(api._base_url)) as review,
+        review_with(queues=queues, fetcher_url=str(api._base_url)) as review,
         review.person() as ada,
     ):
 
@@ -68,11 +64,7 @@ async def test_overview_counts_what_is_there_and_what_is_parked(
 
 
 async def test_overview_says_what_is_away_and_never_zero(
-    s3_settings: S3Settings,
-    mongo_settings: MongoSettings,
-    amqp_settings: AmqpSettings,
-    site: WebSite,
-    tmp_path: Path,
+    review_with: OpenReview, site: WebSite, tmp_path: Path
 ) -> None:
     series = [
         ({"__name__": "up", "job": "consumer", "instance": "c:1"}, "0"),
@@ -92,8 +84,7 @@ async def test_overview_says_what_is_away_and_never_zero(
         site.add_body(f"/api/v1/{path}", body, content_type="application/json")
     write_promoted_model(tmp_path)
     async with (
-        open_review(
-            *(s3_settings, mongo_settings, amqp_settings),
+        review_with(
             prometheus_url=HttpUrl(site.base_url),
             quality_refresh_seconds=0.1,
             models=tmp_path,

@@ -16,7 +16,7 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 from tests.factories import prediction
 from tests.support.fetcher import open_surroundings, running_fetcher
 from tests.support.images import line_image
-from tests.support.review import NOW, Person, Site, fields_of, known, open_review
+from tests.support.review import NOW, OpenReview, Person, Site, fields_of, known, open_review
 from tests.support.waiting import eventually
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{ 'jin' ~ 'ja' }}"
@@ -97,13 +97,9 @@ async def test_correction_on_the_images_page_keeps_the_earlier_one(
     )
 
 
-async def test_quality_page_translates_what_has_no_source(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
-) -> None:
+async def test_quality_page_translates_what_has_no_source(review_with: OpenReview) -> None:
     async with (
-        open_review(
-            s3_settings, mongo_settings, amqp_settings, quality_refresh_seconds=0.1
-        ) as review,
+        review_with(quality_refresh_seconds=0.1) as review,
         review.person() as ada,
     ):
         await review.add(known("line", 0.5))
@@ -118,12 +114,8 @@ async def test_quality_page_translates_what_has_no_source(
     assert "(uploaded)" not in html
 
 
-async def test_quality_page_counts_errors_by_score_host_and_model(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
-) -> None:
-    async with open_review(
-        s3_settings, mongo_settings, amqp_settings, quality_refresh_seconds=0.1
-    ) as review:
+async def test_quality_page_counts_errors_by_score_host_and_model(review_with: OpenReview) -> None:
+    async with review_with(quality_refresh_seconds=0.1) as review:
         note = {"text": "abcd", "quality": "ok", "by": "ada", "at": NOW, "how": "corrected"}
         source = {
             "sources": [
@@ -310,11 +302,9 @@ async def test_missing_fetcher_is_said_on_the_page(ada: Person) -> None:
     assert "fetcher does not answer" in await ada.see("/batches", status=503)
 
 
-async def test_upload_that_is_too_large_is_refused_at_once(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
-) -> None:
+async def test_upload_that_is_too_large_is_refused_at_once(review_with: OpenReview) -> None:
     async with (
-        open_review(s3_settings, mongo_settings, amqp_settings, max_upload_bytes=2048) as review,
+        review_with(max_upload_bytes=2048) as review,
         review.person() as ada,
     ):
         await ada.see("/gallery")

@@ -12,16 +12,13 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection
 from services.common.domain.errors import DatabaseUnavailableError
 from services.common.domain.image import MOST_PREDICTIONS
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from tests.support.review import NOW, Person, Site, fields_of, image_of, known, open_review
+from tests.support.review import NOW, OpenReview, Person, Site, fields_of, image_of, known
 from tests.support.waiting import eventually
 
 
 @pytest.fixture
-async def site(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
-) -> AsyncIterator[Site]:
-    async with open_review(s3_settings, mongo_settings, amqp_settings) as site:
+async def site(review_with: OpenReview) -> AsyncIterator[Site]:
+    async with review_with() as site:
         await site.database.create_indexes()
         yield site
 
@@ -435,10 +432,8 @@ async def test_queue_of_a_batch_or_a_host_has_no_others(site: Site) -> None:
         assert "Nothing left to annotate" in task
 
 
-async def test_page_keeps_its_image_before_a_short_lease_ends(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
-) -> None:
-    async with open_review(s3_settings, mongo_settings, amqp_settings, lease_seconds=8) as site:
+async def test_page_keeps_its_image_before_a_short_lease_ends(review_with: OpenReview) -> None:
+    async with review_with(lease_seconds=8) as site:
         await site.add(known("one", 0.1))
         async with site.person() as ada:
             page = await ada.see("/queue")

@@ -15,7 +15,7 @@ from services.common.adapters.rabbitmq.messaging import open_queue
 from services.common.domain.events import parse_notification
 from services.common.domain.page import Line, line_id
 from services.common.domain.page_request import Cut, parse_request
-from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
+from services.common.runtime.settings import AmqpSettings
 from services.review.routes import page_requests, pages
 from tests.support.indexing import open_event_queues
 from tests.support.pages import page_file
@@ -23,11 +23,11 @@ from tests.support.review import (
     NOW,
     PAGE_KEY,
     PAGE_TEXTS,
+    OpenReview,
     Person,
     Site,
     add_page,
     fields_of,
-    open_review,
 )
 from tests.support.waiting import deadline, eventually
 
@@ -231,12 +231,12 @@ async def cut_as_segmenter(review: Site, page_id: str, cut: Cut) -> None:
 
 @pytest.fixture
 async def asking(
-    s3_settings: S3Settings, mongo_settings: MongoSettings, amqp_settings: AmqpSettings
+    review_with: OpenReview, amqp_settings: AmqpSettings
 ) -> AsyncIterator[tuple[Site, Callable[[], Awaitable[bytes]]]]:
     """A review page, and a function that takes what it asks of the segmenter."""
     async with (
         open_event_queues(amqp_settings) as queues,
-        open_review(s3_settings, mongo_settings, amqp_settings, queues=queues) as review,
+        review_with(queues=queues) as review,
     ):
 
         async def take() -> bytes | None:

@@ -6,13 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.engines.language import (
-    LanguageModel,
-    count,
-    parse_language,
-    search,
-    write_language,
-)
+from app.engines.language import LanguageModel, count, parse_language, search, write_language
 from app.engines.lines import Probabilities, to_reading
 from app.engines.weights import LANGUAGE_FILE
 

@@ -59,9 +59,7 @@ def assert_same(some: list[EngineReading], others: list[EngineReading]) -> None:
         assert one.score == pytest.approx(other.score, abs=NEAR)
 
 
-def test_images_differ_in_text_and_scores_are_probabilities(
-    engine: TrocrEngine,
-) -> None:
+def test_images_differ_in_text_and_scores_are_probabilities(engine: TrocrEngine) -> None:
     readings = engine.read_many(images())
 
     assert len({each.text for each in readings}) > 1
@@ -82,9 +80,7 @@ def test_threads_sharing_an_engine_read_what_one_reads(engine: TrocrEngine) -> N
     assert_same(together, alone * 4)
 
 
-def test_score_is_the_mean_log_probability_without_the_end(
-    engine: TrocrEngine,
-) -> None:
+def test_score_is_the_mean_log_probability_without_the_end(engine: TrocrEngine) -> None:
     """Recomputed from the model's logits, fed with what it has generated."""
     pixels = images()[0]
     model, inputs = engine._model, engine._image_processor(images=[pixels], return_tensors="pt")
@@ -100,9 +96,7 @@ def test_score_is_the_mean_log_probability_without_the_end(
     assert engine.read(pixels).score == pytest.approx(logs[is_letter].mean().exp().item(), abs=NEAR)
 
 
-def test_padding_in_a_batch_does_not_change_the_score(
-    engine: TrocrEngine,
-) -> None:
+def test_padding_in_a_batch_does_not_change_the_score(engine: TrocrEngine) -> None:
     """The shorter text alone generates no padding at all."""
     model = engine._model
     short = torch.tensor([[2, 5, 6, 2, 1, 1]])

@@ -294,9 +294,7 @@ async def test_bytes_replaced_meanwhile_are_read_after_all(bench: Bench) -> None
     assert (bench.ocr.reads, bench.documents.image.etag) == (2, bench.store.info().etag)
 
 
-async def test_duplicate_job_reads_once_and_keeps_the_prediction(
-    bench: Bench,
-) -> None:
+async def test_duplicate_job_reads_once_and_keeps_the_prediction(bench: Bench) -> None:
     await bench.worker.handle(bench.store.put())
 
     assert await bench.read_again("industry", times=2) == ["repredicted", "duplicate"]

@@ -205,9 +205,7 @@ def test_second_member_of_the_same_path_is_refused() -> None:
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_member_of_unbounded_compression_is_not_listed_or_read(
-    compression: int,
-) -> None:
+def test_member_of_unbounded_compression_is_not_listed_or_read(compression: int) -> None:
     content = zip_of(
         {"a.png": IMAGE, "b.txt": bytes(5000), "t.csv": b"file,text\na.png,b\n"},
         compression=compression,

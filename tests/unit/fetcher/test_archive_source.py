@@ -186,9 +186,7 @@ async def test_full_disk_during_decompression_is_a_transient_error(
     assert caught.value.code == "no_space"
 
 
-async def test_idle_archives_make_room_on_a_full_disk(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_idle_archives_make_room_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(archive())
     source = source_of(host)
     await source.get("http://h1/a.zip#1.png")
@@ -307,9 +305,7 @@ async def status_of(app: FastAPI, path: str) -> int:
     return int(sent[0]["status"])
 
 
-async def test_service_answers_while_a_hostile_archive_is_read(
-    endless: list[BoundedChild],
-) -> None:
+async def test_service_answers_while_a_hostile_archive_is_read(endless: list[BoundedChild]) -> None:
     source, app = source_of(Host(archive())), FastAPI()
     app.include_router(health_router(ready={}))
     reading = asyncio.create_task(source.get("http://h/a.zip#1.png"))

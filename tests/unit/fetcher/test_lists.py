@@ -72,9 +72,7 @@ def test_line_without_end_is_reported_once_and_cut_short() -> None:
     ],
     ids=["utf-8", "utf-8 with mark", "latin-1", "windows-1252", "utf-16"],
 )
-def test_accents_survive_every_usual_encoding(
-    encode: Callable[[str], bytes],
-) -> None:
+def test_accents_survive_every_usual_encoding(encode: Callable[[str], bytes]) -> None:
     rows = table_rows(encode("url,annotation\nhttps://x.test/a,Où est l'été ?\n"))
 
     assert rows == [ListItem(2, "https://x.test/a", "Où est l'été ?")]

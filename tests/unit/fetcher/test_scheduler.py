@@ -317,9 +317,7 @@ async def test_who_gives_up_waiting_leaves_the_slot_to_the_next() -> None:
     assert those.order == ["a", "a", "a"]
 
 
-async def test_stall_while_slots_are_given_does_not_hang(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_stall_while_slots_are_given_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two looks at the clock more may pass than a host's interval."""
     loop = asyncio.get_running_loop()
     clock = loop.time

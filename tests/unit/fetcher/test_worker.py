@@ -26,10 +26,7 @@ from services.common.adapters.rabbitmq.retry_policy import (
     to_delivery,
 )
 from services.common.domain.batch_item import BatchItem, ItemOutcome
-from services.common.domain.errors import (
-    ObjectStoreUnavailableError,
-    PipelineError,
-)
+from services.common.domain.errors import ObjectStoreUnavailableError, PipelineError
 from services.common.domain.objects import ObjectInfo
 from services.common.download.client import Download
 from services.common.download.errors import FailedDownloadError, RefusedDownloadError

@@ -273,9 +273,7 @@ def test_database_s_user_needs_a_password(monkeypatch: pytest.MonkeyPatch) -> No
         MongoSettings()
 
 
-def test_database_s_password_may_be_apart_from_its_address(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_database_s_password_may_be_apart_from_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCRECO_ENV", "production")
     monkeypatch.setenv("MONGO_URL", "mongodb://mongo:27017")
     monkeypatch.setenv("MONGO_USER", "fetcher")

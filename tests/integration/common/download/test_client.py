@@ -9,10 +9,7 @@ from structlog.testing import capture_logs
 
 from infra.local.ports import pick_free_ports
 from services.common.download.client import Downloader, open_downloader
-from services.common.download.errors import (
-    FailedDownloadError,
-    RefusedDownloadError,
-)
+from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from tests.support.adversary import LIMIT_BYTES, Names, failure, loopback_settings
 from tests.support.web import WebSite, open_raw_server
 

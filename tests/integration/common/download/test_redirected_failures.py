@@ -11,12 +11,7 @@ from services.common.download.urls import host_of
 from services.fetcher.politeness.host import UNRESPONSIVE_AFTER_AT_FIRST
 from services.fetcher.politeness.scheduler import SlotLimits
 from services.fetcher.politeness.source import ThrottledDownloader
-from tests.support.adversary import (
-    HOSTILE,
-    open_adversary,
-    silence_after,
-    strict_settings,
-)
+from tests.support.adversary import HOSTILE, open_adversary, silence_after, strict_settings
 from tests.support.hosts import make_scheduler
 from tests.support.web import WebSite, open_site, png
 

@@ -7,10 +7,7 @@ from aiohttp import web
 
 from services.common.download import robots
 from services.common.download.client import Downloader, open_downloader
-from services.common.download.errors import (
-    FailedDownloadError,
-    RefusedDownloadError,
-)
+from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from tests.support.adversary import failure, loopback_settings
 from tests.support.web import WebSite, open_site
 

@@ -5,12 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.common.download.client import (
-    LARGE_AT_ONCE,
-    SMALL_BYTES,
-    Downloader,
-    open_downloader,
-)
+from services.common.download.client import LARGE_AT_ONCE, SMALL_BYTES, Downloader, open_downloader
 from tests.support.adversary import strict_settings
 from tests.support.waiting import deadline
 from tests.support.web import WebSite

@@ -413,9 +413,7 @@ def test_what_is_written_is_read_back_equal(regions: dict[str, list[TextLine]], 
 
 
 @pytest.mark.parametrize("write", [to_alto, lambda page: to_page(page, NOW)], ids=["alto", "page"])
-def test_ids_that_xml_cannot_hold_can_be_read_back(
-    write: Callable[[Transcript], bytes],
-) -> None:
+def test_ids_that_xml_cannot_hold_can_be_read_back(write: Callable[[Transcript], bytes]) -> None:
     written = TextLine("a\x01", "Haus", POLYGON, region="r\x02")
 
     (found,) = read_transcript(write(Transcript("page", "a.jpg", 100, 200, (written,)))).lines

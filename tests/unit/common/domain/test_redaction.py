@@ -2,12 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.common.domain.redaction import (
-    Redactor,
-    beginning,
-    hide_secrets,
-    may_be_kept_as,
-)
+from services.common.domain.redaction import Redactor, beginning, hide_secrets, may_be_kept_as
 from services.common.download.errors import LONGEST_DETAIL, to_detail
 from services.common.download.settings import DownloadSettings
 

@@ -107,9 +107,7 @@ def test_allowed_network_opens_nothing_beside_it(address: str) -> None:
 
 
 @given(st.integers(0, 2**32 - 1).map(IPv4Address))
-def test_no_spelling_of_an_ipv4_address_opens_a_forbidden_one(
-    address: IPv4Address,
-) -> None:
+def test_no_spelling_of_an_ipv4_address_opens_a_forbidden_one(address: IPv4Address) -> None:
     guard = AddressGuard()
     for prefix in (0, 0xFFFF << 32, 0x64FF9B << 96, 0x2002 << 112):
         shift = 80 if prefix == 0x2002 << 112 else 0
