@@ -62,6 +62,7 @@ def patient_services(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in (
         "cli.doctor.TIMEOUT_SECONDS",
         "common.runtime.health.CHECK_TIMEOUT_SECONDS",
+        "review.overview.TIMEOUT_SECONDS",
         "review.refreshed_answer.FIRST_SECONDS",
         "review.search_limits.FIRST_SECONDS",
         "review.search_limits.SEARCH_SECONDS",

@@ -69,7 +69,7 @@ async def submit(stack: Stack) -> dict[str, int]:
                 batch = await response.json()
                 return batch["counts"] if batch["state"] == "completed" else None
 
-        return await eventually(completed, seconds=120)
+        return await eventually(completed)
 
 
 async def test_list_is_read_despite_a_restart_and_more_replicas(
@@ -81,7 +81,7 @@ async def test_list_is_read_despite_a_restart_and_more_replicas(
     async def all_indexed() -> bool:
         return bool(await documents.count_documents(FETCHED) == STORED)
 
-    await eventually(all_indexed, seconds=60)
+    await eventually(all_indexed)
     assert await documents.count_documents(FETCHED | {"status": "predicted"}) == READ
     annotated = documents.find(FETCHED | {"status": "predicted"})
     read = {each["annotation"]["text"] async for each in annotated}
@@ -129,14 +129,14 @@ async def ask(stack: Stack, asked: str, *, token: str | None = None) -> int:
             return response.status if response.status != HTTPStatus.SERVICE_UNAVAILABLE else None
 
     async with ClientSession(headers=headers) as session:
-        return await eventually(status, seconds=60)
+        return await eventually(status)
 
 
 async def predicted(documents: Any, name: str) -> dict[str, Any]:
     """Wait for the document of a sample that the OCR API was sent."""
     digest = sha256((FOLDER / name).read_bytes()).hexdigest()
     wanted = {"key": {"$regex": f"^api/{digest}[.]"}, "status": "predicted"}
-    document: dict[str, Any] = await eventually(lambda: documents.find_one(wanted), seconds=60)
+    document: dict[str, Any] = await eventually(lambda: documents.find_one(wanted))
     return document
 
 
@@ -210,4 +210,4 @@ async def test_grafana_answers_and_prometheus_reaches_everything(stack: Stack) -
                 targets = (await response.json())["data"]["activeTargets"]
                 return bool(targets) and all(each["health"] == "up" for each in targets)
 
-        await eventually(all_up, seconds=60)
+        await eventually(all_up)

@@ -55,7 +55,7 @@ async def test_collections_keep_names_texts_and_documents_together(
     await choose_in_browser(pipeline)
     await put_in_console(client)
     for collection, size in SIZES.items():
-        await client.count_reaches(size, read_in(collection), seconds=180)
+        await client.count_reaches(size, read_in(collection))
         sources = [source_of(each, collection) for each in await found(client, collection)]
         names = {PurePosixPath(each.get("name") or each["url"]).name for each in sources}
         assert names == set(lines(collection))
@@ -82,7 +82,7 @@ async def test_collections_keep_names_texts_and_documents_together(
     assert {len(each) for each in splits.values()} == {1}
 
     await terminal.type("poetry run docreco submit first --collection again --watch")
-    await client.count_reaches(SIZES["archive"], read_in("again"), seconds=120)
+    await client.count_reaches(SIZES["archive"], read_in("again"))
     assert same(await export(terminal, "again", "second")) == same(exported)
 
 

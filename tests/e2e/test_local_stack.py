@@ -19,9 +19,7 @@ from services.common.runtime.settings import S3Settings
 from services.provisioner.bucket import set_up_bucket
 from services.provisioner.notification_rules import HEX
 from tests.support.notifying import USUAL_ARN
-from tests.support.waiting import eventually
-
-START_SECONDS = 120.0
+from tests.support.waiting import DEADLINE_SECONDS, deadline, eventually
 
 
 @contextmanager
@@ -47,7 +45,7 @@ async def addresses_of(folder: Path) -> dict[str, str]:
     async def content() -> str | None:
         return (folder / "env").read_text() if (folder / "env").exists() else None
 
-    lines = (await eventually(content, seconds=START_SECONDS)).splitlines()
+    lines = (await eventually(content)).splitlines()
     return dict(line.removeprefix("export ").split("=", 1) for line in lines)
 
 
@@ -125,12 +123,12 @@ async def test_killed_stack_leaves_no_process_and_loses_no_event(tmp_path: Path)
 
         process.send_signal(signal.SIGINT)
 
-        assert await asyncio.to_thread(process.wait, 60) == 0
+        assert await asyncio.to_thread(process.wait, DEADLINE_SECONDS) == 0
         await all_gone(children)
 
 
 async def all_arrive(keys: set[str], queue: AbstractQueue) -> None:
-    async with asyncio.timeout(START_SECONDS), queue.iterator(no_ack=True) as messages:
+    async with deadline(), queue.iterator(no_ack=True) as messages:
         async for message in messages:
             keys.discard(json.loads(message.body)["Key"].removeprefix("raw/"))
             if not keys:
@@ -144,8 +142,8 @@ async def test_stack_interrupted_while_it_starts_leaves_no_process(tmp_path: Pat
             children = descendants(process.pid)
             return children if len(children) >= 3 else set()
 
-        children = await eventually(started, seconds=START_SECONDS)
+        children = await eventually(started)
         process.send_signal(signal.SIGINT)
-        await asyncio.to_thread(process.wait, 60)
+        await asyncio.to_thread(process.wait, DEADLINE_SECONDS)
         await all_gone(children)
     assert not (tmp_path / "env").exists()

@@ -166,7 +166,7 @@ async def predict(session: ClientSession, image: bytes) -> int:
         return response.status
 
 
-async def silent(monitoring: Monitoring, asked: dict[str, str], *, seconds: float) -> list[str]:
+async def silent(monitoring: Monitoring, asked: dict[str, str]) -> list[str]:
     """Ask until each expression has answered once; return the names of those that did not."""
     left = dict(asked)
 
@@ -177,7 +177,7 @@ async def silent(monitoring: Monitoring, asked: dict[str, str], *, seconds: floa
         return not left
 
     with suppress(TimeoutError):
-        await eventually(all_answered, seconds=seconds)
+        await eventually(all_answered)
     return sorted(left)
 
 
@@ -198,12 +198,12 @@ async def test_every_panel_shows_something_under_load(
         await store_in_every_way(client.store)
         async with open_person(pipeline.review_url) as ada, running(load(client, site, ada)):
             everything = asked | metrics | server_metrics()
-            assert await silent(monitoring, everything, seconds=90) == []
+            assert await silent(monitoring, everything) == []
         [restarts] = [each for each in asked if "Restarts, in this period" in each]
         assert await monitoring.values(asked[restarts]) == [0]
         started_again = CADVISOR.read_bytes().replace(b" 1.795501e+09", b" 1.795502e+09")
         site.add_body("/metrics", started_again, content_type="text/plain")
-        assert await silent(monitoring, {"": f"{asked[restarts]} == 1"}, seconds=30) == []
+        assert await silent(monitoring, {"": f"{asked[restarts]} == 1"}) == []
 
 
 def watch_containers(monitoring: Monitoring, site: WebSite) -> None:
@@ -228,12 +228,12 @@ async def test_alerts_and_the_rest_of_the_panels_show_their_faults(
     try:
         async with open_monitoring(pipeline, tmp_path, faster=FASTER) as monitoring:
             scraped = {job: f'up{{job="{job}"}} == 1' for job in ("ocr-api", "fetcher", "rabbitmq")}
-            assert await silent(monitoring, scraped, seconds=30) == []
+            assert await silent(monitoring, scraped) == []
             site.add_body("/metrics", b"# no container\n", content_type="text/plain")
             watch_containers(monitoring, site)
             await spoil(pipeline, client, site, broker)
             faults = {name: promql for name, promql in asked.items() if name not in later}
-            assert await silent(monitoring, faults, seconds=60) == []
+            assert await silent(monitoring, faults) == []
 
             (monitoring.targets / "fetcher.yml").unlink()
             await pipeline.stop("ocr-api")
@@ -245,7 +245,7 @@ async def test_alerts_and_the_rest_of_the_panels_show_their_faults(
             )
             rest = panels | {name: asked[name] for name in later}
             try:
-                assert await silent(monitoring, rest, seconds=90) == []
+                assert await silent(monitoring, rest) == []
             finally:
                 await pipeline.start("ocr-api")
     finally:

@@ -149,7 +149,7 @@ async def test_killed_consumer_loses_nothing_and_doubles_nothing(
     await client.count_reaches(3, ours)  # it is at work, and far from done
     pipeline.signal("consumer", signal.SIGKILL)
 
-    await client.count_reaches(50, {**ours, "status": "predicted"}, seconds=90)
+    await client.count_reaches(50, {**ours, "status": "predicted"})
 
     assert await client.database.images.count(ours) == 50
     assert any("consumer was killed" in event for event in pipeline.events)

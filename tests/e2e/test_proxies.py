@@ -13,6 +13,7 @@ import pytest
 from infra.local.settings import child_environment
 from tests.support.images import line_image
 from tests.support.pipeline import Client, Pipeline
+from tests.support.waiting import deadline
 
 PROXY_THAT_DOES_NOT_ANSWER = "http://127.0.0.1:9"
 PROXIES = dict.fromkeys(
@@ -41,7 +42,7 @@ async def docreco(environment: Mapping[str, str], *arguments: str, status: int |
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with deadline():
         output, errors = await process.communicate()
     assert status is None or process.returncode == status, errors.decode() + output.decode()
     return json.loads(output)

@@ -11,6 +11,7 @@ import pytest
 
 from infra.local.settings import child_environment
 from tests.support.pipeline import Client, Pipeline
+from tests.support.waiting import deadline
 from tests.support.web import WebSite, png
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +45,7 @@ async def run(block: str, pipeline: Pipeline, folder: Path) -> str:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(180):
+    async with deadline():
         output = (await process.communicate())[0].decode()
     assert process.returncode == 0, output
     return output

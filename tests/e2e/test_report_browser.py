@@ -16,6 +16,7 @@ from services.cli.report_figures import Figures
 from services.cli.report_page import report_page
 from services.common.domain.image import ImageDocument
 from tests import factories
+from tests.support.waiting import DEADLINE_SECONDS
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -44,7 +45,7 @@ def browse(chromium: str, tmp_path: Path) -> Browse:
     def call(*flags: str) -> bytes:
         profile = tmp_path / "profile"
         command = [chromium, *FLAGS, f"--user-data-dir={profile}", *flags, f"file://{page}"]
-        done = subprocess.run(command, capture_output=True, timeout=90, check=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, timeout=DEADLINE_SECONDS, check=True)  # noqa: S603
         return done.stdout
 
     page = tmp_path / "report.html"

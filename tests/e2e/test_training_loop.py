@@ -61,7 +61,7 @@ async def test_model_trained_on_what_was_collected_reads_it_better(
     await client.database.images.delete_many({})  # else it would learn from other tests' lines
     async with pipeline.changed({"ocr-api": {"OCR_MODELS": str(tmp_path / ".models")}}):
         await terminal.type(documented("docreco submit"))
-        await client.count_reaches(LINES, ours, seconds=120)
+        await client.count_reaches(LINES, ours)
         before = await client.document(ours)
         exported = await terminal.type(f"{documented('docreco export')} --split {SPLIT}")
         trained = await terminal.type(f"{documented('docreco train')} {TRAINING}")
@@ -71,10 +71,10 @@ async def test_model_trained_on_what_was_collected_reads_it_better(
         }
         checked = await terminal.type(documented("docreco models check"))
         await terminal.type(documented("docreco models promote"))
-        await eventually(lambda: is_served(pipeline, terminal.variables["NEW"]), seconds=60)
+        await eventually(lambda: is_served(pipeline, terminal.variables["NEW"]))
         await terminal.type(documented("docreco repredict"))
         # all of the pipeline's, so that none waits for an API that is gone
-        await eventually(lambda: nothing_left(client, terminal.variables["NEW"]), seconds=120)
+        await eventually(lambda: nothing_left(client, terminal.variables["NEW"]))
     compared = await terminal.type(f"{documented('docreco evaluate')} --split {SPLIT}")
 
     assert exported["images"] >= LINES
@@ -102,7 +102,7 @@ async def test_loop_that_is_killed_while_it_trains_goes_on(
 
     await client.database.images.delete_many({})
     await terminal.type(documented("docreco submit"))
-    await client.count_reaches(FEW, ours, seconds=120)
+    await client.count_reaches(FEW, ours)
     process = await terminal.start(loop)
     await eventually(partial(has_trained, tmp_path, process), seconds=300)
     os.killpg(process.pid, signal.SIGKILL)

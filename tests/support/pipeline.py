@@ -26,7 +26,7 @@ from infra.local.supervisor import Program, Supervisor
 from services.common.adapters.mongo import Database, Document, open_database
 from services.common.adapters.object_store import ObjectStore, open_object_store
 from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Settings
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 START_TIMEOUT_SECONDS = 240.0
 STOP_TIMEOUT_SECONDS = 120.0
@@ -212,7 +212,9 @@ class Client:
             assert response.status == 202, await response.text()
             return str((await response.json())["batch_id"])
 
-    async def completed(self, batch_id: str, *, seconds: float = 60.0) -> dict[str, int]:
+    async def completed(
+        self, batch_id: str, *, seconds: float = DEADLINE_SECONDS
+    ) -> dict[str, int]:
         """Wait for the end of a batch; return its counts."""
 
         async def counts() -> dict[str, int] | None:
@@ -231,7 +233,9 @@ class Client:
         """Wait for a document."""
         return await eventually(lambda: self.database.images.find_one(where), seconds=seconds)
 
-    async def count_reaches(self, count: int, where: Document, *, seconds: float = 60.0) -> None:
+    async def count_reaches(
+        self, count: int, where: Document, *, seconds: float = DEADLINE_SECONDS
+    ) -> None:
         """Wait until this many documents match."""
 
         async def enough() -> bool:

@@ -126,7 +126,7 @@ async def test_second_run_stores_nothing_twice_and_names_lost_images(
             os.kill(frozen, signal.SIGCONT)
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(process.wait, 60) == 1
+        assert await asyncio.to_thread(process.wait, DEADLINE_SECONDS) == 1
     second = log.read_text()
     assert f"{len(make.SAMPLES) + 1} stored, 2 failed" in second
     assert ("no batch was added" in first, "no batch was added" in second) == (False, True)
