@@ -19,7 +19,7 @@ from services.common.runtime.settings import S3Settings
 from services.provisioner.bucket import set_up_bucket
 from services.provisioner.notification_rules import HEX
 from tests.support.notifying import USUAL_ARN
-from tests.support.waiting import DEADLINE_SECONDS, deadline, eventually
+from tests.support.waiting import DEADLINE_SECONDS, deadline, eventually, until
 
 
 @contextmanager
@@ -77,10 +77,7 @@ def exists(pid: int) -> bool:
 
 
 async def all_gone(pids: set[int]) -> None:
-    async def gone() -> bool:
-        return not any(map(exists, pids))
-
-    await eventually(gone)
+    await until(lambda: not any(map(exists, pids)))
 
 
 @asynccontextmanager

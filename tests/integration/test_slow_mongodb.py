@@ -16,7 +16,7 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 from tests.support.indexing import Settlements, indexing, open_queues
 from tests.support.ocr_api import scripted_ocr_api
 from tests.support.slow_link import SlowLink, open_slow_link
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 IMAGES = 4
 
@@ -93,10 +93,9 @@ async def test_too_late_answers_pause_consuming_and_park_nothing(running: Runnin
     running.link.delay_seconds = 4.0  # the driver waits 4 * 0.5 s
     await running.queue_images()
 
-    async def paused() -> bool:
-        return (DeliveryOutcome.RETURNED, "index_unavailable") in running.settlements.settled
-
-    await eventually(paused)
+    await until(
+        lambda: (DeliveryOutcome.RETURNED, "index_unavailable") in running.settlements.settled
+    )
     running.link.delay_seconds = 0.0
     await eventually(running.all_indexed)
     await running.settlements.until(IMAGES)

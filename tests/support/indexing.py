@@ -30,7 +30,7 @@ from services.consumer.settings import ConsumerSettings
 from services.consumer.shadow import ShadowReader
 from services.consumer.worker import Worker
 from tests.support.ocr_api import ScriptedOcrApi
-from tests.support.waiting import DEADLINE_SECONDS, eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, until
 
 QUORUM = {"x-queue-type": "quorum"}
 OCR_SECONDS = DEADLINE_SECONDS
@@ -97,10 +97,7 @@ class Settlements:
         return [code for _, code in self.settled]
 
     async def until(self, count: int) -> list[str]:
-        async def enough() -> bool:
-            return len(self.settled) >= count
-
-        await eventually(enough)
+        await until(lambda: len(self.settled) >= count)
         return self.codes
 
 
@@ -201,10 +198,7 @@ class Pipeline(Indexed):
         return [each for each in self.settlements.settled if each[1] != "foreign_event"]
 
     async def until_settled(self, code: str, count: int = 1) -> None:
-        async def enough() -> bool:
-            return [each for _, each in self.settled].count(code) >= count
-
-        await eventually(enough)
+        await until(lambda: [each for _, each in self.settled].count(code) >= count)
 
     async def upload(
         self, key: str, content: bytes = IMAGE, provenance: Provenance | None = None

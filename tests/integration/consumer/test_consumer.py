@@ -16,7 +16,7 @@ from services.common.domain.provenance import Provenance, to_metadata
 from services.common.runtime.settings import AmqpSettings
 from tests.support.indexing import IMAGE, Pipeline, Start, indexing
 from tests.support.ocr_api import ScriptedOcrApi, prediction, scripted_ocr_api
-from tests.support.waiting import eventually
+from tests.support.waiting import until
 
 LONG_URL = "http://example.test/" + "x" * 3000
 
@@ -73,10 +73,7 @@ async def test_text_of_earlier_bytes_does_not_label_later_ones(
     etag = await store.write("a.png", b"second", content_type="image/png", metadata={})
     pipeline = await start()
 
-    async def both() -> bool:
-        return len(pipeline.settled) == 2
-
-    await eventually(both)
+    await until(lambda: len(pipeline.settled) == 2)
     document = await pipeline.document("a.png")
     assert (document["etag"], document["annotation"]) == (etag, None)
     # in the order of the two events, which may be either
@@ -147,9 +144,6 @@ async def test_candidate_delays_no_reading_and_changes_no_prediction(
         await is_released.wait()
         return web.json_response(prediction("industry", model_version="candidate"))
 
-    async def has_begun() -> bool:
-        return bool(candidate.seen)
-
     async with (
         scripted_ocr_api() as candidate,
         indexing(
@@ -164,7 +158,7 @@ async def test_candidate_delays_no_reading_and_changes_no_prediction(
         candidate.answer = read_late
         pipeline = Pipeline(store, database, settlements)
         await pipeline.upload("a.png")
-        await eventually(has_begun)
+        await until(lambda: bool(candidate.seen))
         await pipeline.upload("b.png", b"other bytes")
         await pipeline.until_settled("predicted", 2)
         is_released.set()

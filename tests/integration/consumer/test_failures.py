@@ -13,7 +13,7 @@ from services.common.runtime.settings import AmqpSettings
 from tests.support import indexing
 from tests.support.indexing import Start
 from tests.support.ocr_api import ScriptedOcrApi, prediction, problem
-from tests.support.waiting import eventually
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(
@@ -176,9 +176,6 @@ async def test_two_consumers_write_each_document_once(start: Start) -> None:
     for number in range(10):
         await first.document(f"{number}.png")
 
-    async def all_settled() -> bool:
-        return len(first.settled) + len(second.settled) >= 30
-
-    await eventually(all_settled)
+    await until(lambda: len(first.settled) + len(second.settled) >= 30)
     assert await first.database.images.count({}) == 10
     assert await first.database.images.count({"status": "predicted"}) == 10

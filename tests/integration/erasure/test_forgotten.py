@@ -18,7 +18,7 @@ from services.common.domain.normal_form import TRAINABLE, to_normal_file
 from services.erasure.forgetting import Forgetting
 from tests.support.forgetting import OTHER, URL, Site, is_gone, open_stopped_consumer
 from tests.support.ocr_api import prediction
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 
 async def test_submitted_texts_are_erased_and_the_search_reported(site: Site) -> None:
@@ -101,7 +101,7 @@ async def test_image_that_is_read_while_it_is_forgotten_goes_too(site: Site) -> 
 
     site.ocr_api.answer = answer_late
     await site.upload("under a name.png", b"1")
-    await eventually(lambda: asyncio.sleep(0, result=len(site.ocr_api.seen) == 2))
+    await until(lambda: len(site.ocr_api.seen) == 2)
     await site.report("one.png")
     is_forgotten.set()
 

@@ -23,7 +23,7 @@ from services.common.runtime.settings import AmqpSettings, MongoSettings, S3Sett
 from services.provisioner.bucket import set_up_bucket
 from tests.support.notifying import PAGES_ARN, USUAL_ARN
 from tests.support.servers import s3_settings_at
-from tests.support.waiting import deadline, eventually
+from tests.support.waiting import deadline, until
 
 
 async def test_event_of_an_upload_arrives_in_a_bound_queue(
@@ -94,10 +94,7 @@ async def test_no_object_is_accepted_before_the_rules_of_its_bucket(tmp_path: Pa
                 break
         assert {bucket for bucket, _ in accepted} == {BUCKET, PAGES_BUCKET}
 
-        async def each_has_its_event() -> bool:
-            return accepted <= stored_events(tmp_path / "minio")
-
-        await eventually(each_has_its_event)
+        await until(lambda: accepted <= stored_events(tmp_path / "minio"))
 
 
 async def puts(http: ClientSession, store: ObjectStore, key: str) -> bool:

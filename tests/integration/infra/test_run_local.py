@@ -17,7 +17,7 @@ from infra.local.ports import pick_free_ports
 from infra.local.samples import make
 from infra.local.settings import Ports, child_environment
 from infra.local.stack import DATABASE
-from tests.support.waiting import DEADLINE_SECONDS, eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually, until
 
 ROOT = Path(__file__).parents[3]
 RUN = (sys.executable, "-m", "infra.local.run")
@@ -114,14 +114,11 @@ async def test_second_run_stores_nothing_twice_and_names_lost_images(
             found = process_of("services.consumer.main", environment["LOCAL_FOLDER"])
             return found if found and "fetcher and consumer: " in log.read_text() else None
 
-        async def shown() -> bool:
-            return "Running until Ctrl-C." in log.read_text()
-
         await eventually(lambda: has_lost(LOST, environment))
         frozen = await eventually(consumer)  # or it would index the lost one again
         os.kill(frozen, signal.SIGSTOP)
         try:
-            await eventually(shown)
+            await until(lambda: "Running until Ctrl-C." in log.read_text())
         finally:
             os.kill(frozen, signal.SIGCONT)
         assert process.poll() is None
@@ -159,11 +156,7 @@ async def test_interrupt_during_the_start_leaves_no_process(
 ) -> None:
     folder = environment["LOCAL_FOLDER"]
     with started(environment, tmp_path / "log") as process:
-
-        async def has_begun() -> bool:
-            return (Path(folder) / "logs" / f"{begun}.log").exists()
-
-        await eventually(has_begun)
+        await until((Path(folder) / "logs" / f"{begun}.log").exists)
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE_SECONDS) == 130
     assert left_behind(folder) == []

@@ -22,7 +22,7 @@ from services.label_studio.transport import ATTEMPTS
 from services.review.label_studio import MAX_WAITING, Inbox
 from tests.support.label_studio import TOKEN, Json, LabelStudioFake, open_label_studio_fake
 from tests.support.review import OpenReview, Site, known
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 
 HOOK = "/webhooks/label-studio"
 SECRET = "known to both of them"
@@ -210,11 +210,8 @@ async def test_conflict_of_a_webhook_is_counted_and_told_by_a_pull(
     studio.add_annotation(task, text("another"))
     before = conflicts()
 
-    async def is_counted() -> bool:
-        return conflicts() > before
-
     assert await send(site, {"action": "ANNOTATIONS_DELETED"}) == 202
-    await eventually(is_counted)
+    await until(lambda: conflicts() > before)
     assert await site.database.label_studio.find_one({}) is None
     async with open_label_studio(settings_of(studio)) as client:
         report = await Pull(client, site.database, PROJECT).changed()

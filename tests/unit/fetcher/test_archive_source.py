@@ -33,7 +33,7 @@ from services.fetcher.sources.archives.source import (
 from services.fetcher.sources.spool import Spool, unzipped
 from services.fetcher.sources.submitted import fetch_to
 from tests.support.virtual_time import Clock
-from tests.support.waiting import DEADLINE_SECONDS, deadline, eventually
+from tests.support.waiting import DEADLINE_SECONDS, deadline, until
 
 pytestmark = pytest.mark.slow
 
@@ -310,20 +310,14 @@ async def test_service_answers_while_a_hostile_archive_is_read(endless: list[Bou
     app.include_router(health_router(ready={}))
     reading = asyncio.create_task(source.get("http://h/a.zip#1.png"))
 
-    async def is_begun() -> bool:
-        return bool(endless)
-
-    await eventually(is_begun)
+    await until(lambda: bool(endless))
     for _ in range(20):
         assert await status_of(app, "/livez") == 200
     assert not reading.done()
     reading.cancel()
     source.close()
 
-    async def is_ended() -> bool:
-        return endless[0]._process.poll() is not None
-
-    await eventually(is_ended)
+    await until(lambda: endless[0]._process.poll() is not None)
     with pytest.raises(asyncio.CancelledError):
         await reading
 
@@ -343,10 +337,7 @@ async def test_gzip_of_an_archive_without_readers_is_given_up(
     source = source_of(Host(gzip.compress(archive())))
     reading = asyncio.create_task(source.get("http://h/a.zip#1.png"))
 
-    async def is_begun() -> bool:
-        return pieces > 0
-
-    await eventually(is_begun)
+    await until(lambda: pieces > 0)
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading

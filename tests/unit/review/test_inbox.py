@@ -10,7 +10,7 @@ from services.label_studio.client import LabelStudio
 from services.label_studio.errors import LabelStudioUnavailableError
 from services.label_studio.schemas import Project
 from services.review.label_studio import MAX_TRIES, Inbox
-from tests.support.waiting import eventually
+from tests.support.waiting import until
 
 
 class Studio:
@@ -49,10 +49,7 @@ async def asked_for(studio: Studio) -> list[int]:
     inbox.note(1)
     inbox.note(2)
 
-    async def is_done() -> bool:
-        return len(studio.asked) > MAX_TRIES and not inbox._waiting
-
-    await eventually(is_done)
+    await until(lambda: len(studio.asked) > MAX_TRIES and not inbox._waiting)
     stop.set()
     await reading
     return sorted(studio.asked)

@@ -28,7 +28,7 @@ from services.common.domain.errors import (
 from services.common.runtime import periodic
 from services.common.runtime.periodic import Check
 from services.common.runtime.settings import AmqpSettings
-from tests.support.waiting import DEADLINE_SECONDS, deadline, eventually
+from tests.support.waiting import DEADLINE_SECONDS, deadline, eventually, until
 
 DELAY_MS = 50
 
@@ -70,20 +70,12 @@ class Run:
     def __init__(self) -> None:
         self.settled: list[tuple[DeliveryOutcome, str]] = []
         self.consumer: Consumer
-        self._changed = asyncio.Condition()
 
     def on_settled(self, outcome: DeliveryOutcome, code: str) -> None:
         self.settled.append((outcome, code))
-        task = asyncio.get_running_loop().create_task(self._notify())
-        task.add_done_callback(lambda _: None)
-
-    async def _notify(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
 
     async def until(self, count: int) -> list[tuple[DeliveryOutcome, str]]:
-        async with deadline(), self._changed:
-            await self._changed.wait_for(lambda: len(self.settled) >= count)
+        await until(lambda: len(self.settled) >= count)
         return self.settled
 
 
