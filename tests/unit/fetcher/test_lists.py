@@ -174,20 +174,6 @@ def test_record_may_have_as_many_lines_as_the_limit_and_no_more() -> None:
     assert "a quote unclosed" in rejected.detail
 
 
-def test_text_with_unquoted_commas_is_whole_and_noted() -> None:
-    opened = open_list(BytesIO(b"url,annotation\nhttp://x.test/a.png,one, two\n"), ListFormat.TABLE)
-
-    assert list(opened.rows) == [ListItem(2, "http://x.test/a.png", "one, two")]
-    assert [(note.line, note.code) for note in opened.report.notes] == [(2, "cells_joined")]
-
-
-def test_row_with_an_unquoted_comma_is_rejected() -> None:
-    (row,) = table_rows("url,annotation,page\nhttp://x.test/a,one, two,7\n")
-
-    assert isinstance(row, Rejection)
-    assert (row.line, row.code) == (2, "too_many_cells")
-
-
 def test_row_without_url_is_reported() -> None:
     rows = table_rows("text,url\nabc\n,\nd,\n")
 

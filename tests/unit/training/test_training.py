@@ -160,7 +160,7 @@ def test_log_of_a_training_has_each_stage_and_epoch(tmp_path: Path) -> None:
         "reading the export",
         "measuring the base",
         "training on 4 lines from epoch 1 of 2",
-        f"epoch 1 of 2: {rates}, at most 1 min left",
+        f"epoch 1 of 2: {rates}, at most .+ left",
         f"epoch 2 of 2: {rates}",
         "trying a language model",
         "measuring the new model",
