@@ -38,10 +38,9 @@ from services.fetcher.sources.archives.source import FRESH_SECONDS, ArchiveSourc
 from services.fetcher.sources.errors import Rejection
 from services.fetcher.sources.lists.rows import ListItem, Row, to_row
 from services.fetcher.sources.spool import Spool
-from tests.support.archives import zip_of
+from tests.support.archives import Host, zip_of
 from tests.support.transcripts import packed_page, page_of
 from tests.support.virtual_time import Clock
-from tests.unit.fetcher.test_archive_source import Host
 
 LIMITS = ArchiveLimits(members=100, decoded_bytes=10**8, ratio=10_000)
 URL = "https://x.test/pages.zip"

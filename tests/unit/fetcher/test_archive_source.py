@@ -3,13 +3,9 @@
 import asyncio
 import gzip
 import threading
-import zipfile
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +28,7 @@ from services.fetcher.sources.archives.source import (
 )
 from services.fetcher.sources.spool import Spool, unzipped
 from services.fetcher.sources.submitted import fetch_to
+from tests.support.archives import Host, zip_of
 from tests.support.virtual_time import Clock
 from tests.support.waiting import DEADLINE_SECONDS, deadline, until
 
@@ -42,33 +39,7 @@ INDEX_BYTES = 45 * MEMBERS
 
 
 def archive() -> bytes:
-    content = BytesIO()
-    with zipfile.ZipFile(content, "w") as made:
-        for number in range(MEMBERS):
-            made.writestr(f"{number}.png", b"content")
-    return content.getvalue()
-
-
-class Host:
-    """Answers every URL with the same archive, or never."""
-
-    def __init__(self, content: bytes | None) -> None:
-        self._content = content
-        self.downloads: Counter[str] = Counter()
-
-    @asynccontextmanager
-    async def stream(self, url: str, *, max_bytes: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        self.downloads[url] += 1
-
-        async def pieces() -> AsyncIterator[bytes]:
-            await asyncio.sleep(0)
-            if self._content is None:
-                await asyncio.Event().wait()
-            if len(self._content or b"") > max_bytes:
-                raise RefusedDownloadError("too_large", f"more than {max_bytes} bytes")
-            yield self._content or b""
-
-        yield pieces()
+    return zip_of({f"{number}.png": b"content" for number in range(MEMBERS)})
 
 
 def source_of(
