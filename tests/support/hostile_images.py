@@ -4,6 +4,8 @@ import struct
 import zlib
 from collections.abc import Callable
 from functools import cache
+from io import BytesIO
+from time import thread_time
 
 import numpy as np
 from PIL import Image
@@ -137,3 +139,20 @@ HOSTILE: dict[str, Callable[[], dict[str, bytes]]] = {
     "endless": endless_images,
     "costly": costly_images,
 }
+
+
+def is_within(seconds: float, limit: float) -> bool:
+    """Return whether processor time is within a limit, on a machine as slow as this one is now.
+
+    Decoding a plain image of the largest size took 0.25 s where the limits were chosen.
+    """
+    return seconds < limit or seconds < limit * _plain_image_seconds() / 0.25
+
+
+def _plain_image_seconds() -> float:
+    noise = np.random.default_rng(7).integers(0, 256, (1250, 1250, 3), dtype=np.uint8)
+    plain = Image.fromarray(noise).resize((5_000, 5_000), Image.Resampling.NEAREST)
+    file = BytesIO(encode(plain, "JPEG"))
+    started = thread_time()
+    Image.open(file).load()
+    return thread_time() - started
