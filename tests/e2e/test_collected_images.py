@@ -6,10 +6,11 @@ from hashlib import sha256
 from uuid import uuid4
 
 import pytest
-from aiohttp import ClientSession, FormData
+from aiohttp import ClientSession
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.images import line_image
+from tests.support.ocr_api import predict
 from tests.support.pipeline import Client, Pipeline
 from tests.support.web import WebSite
 
@@ -24,12 +25,8 @@ async def api(pipeline: Pipeline) -> AsyncIterator[ClientSession]:
         yield session
 
 
-async def predict(api: ClientSession, content: bytes, *, token: str, **fields: str) -> int:
-    form = FormData(fields)
-    form.add_field("file", content, filename="a.png")
-    headers = {"Authorization": f"Bearer {token}"}
-    async with api.post("/predict", data=form, headers=headers) as response:
-        return response.status
+def bearer(token: str = TOKEN) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
 
 
 async def metrics(api: ClientSession) -> dict[str, float]:
@@ -60,12 +57,12 @@ async def test_only_requests_of_clients_become_documents(
     await client.store.write(upload_key, uploaded, content_type="image/png", metadata={})
     await client.document({"key": upload_key, "status": "predicted"})  # the consumer has the token
 
-    assert await predict(api, plain, token="not the token") == 401
+    assert await predict(api, plain, bearer("not the token")) == 401
     sent = {"source_url": "https://example.org/é.png", "annotation": "déjà vu"}
-    assert await predict(api, known, token=TOKEN, **sent) == 200
+    assert await predict(api, known, bearer(), **sent) == 200
     from_api = await client.document({"key": key_of(known), "status": "predicted"})
     # Images are written in order: what the consumer sent of the first one would be there by now
-    assert await predict(api, plain, token=TOKEN) == 200
+    assert await predict(api, plain, bearer()) == 200
     anonymous = await client.document({"key": key_of(plain), "status": "predicted"})
 
     assert from_api["_id"] == f"raw/{key_of(known)}"
@@ -111,7 +108,7 @@ async def test_every_process_of_the_api_collects(client: Client, pipeline: Pipel
     async with pipeline.changed(settings):
         for content in contents:  # each on a connection of its own, so that both processes get some
             async with ClientSession(pipeline.ocr_url) as session:
-                assert await predict(session, content, token="none is wanted") == 200
+                assert await predict(session, content, bearer("none is wanted")) == 200
         for content in contents:
             await client.document({"key": key_of(content), "status": "predicted"})
         async with ClientSession(pipeline.ocr_url) as session:

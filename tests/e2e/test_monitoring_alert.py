@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 
-from aiohttp import ClientSession, FormData
+from aiohttp import ClientSession
 
 from infra.monitoring.provisioning import GrafanaAlert, grafana_alerts
 from infra.monitoring.rules import critical_threshold
@@ -14,6 +14,7 @@ from tests.support.handwriting import handwriting, line_text
 from tests.support.hastened import hasten
 from tests.support.images import line_image
 from tests.support.monitoring import Monitoring, open_monitoring
+from tests.support.ocr_api import predict
 from tests.support.pipeline import Pipeline
 from tests.support.waiting import eventually
 
@@ -30,10 +31,7 @@ async def predicting(pipeline: Pipeline, images: Sequence[bytes]) -> AsyncIterat
     async def send() -> None:
         async with ClientSession(pipeline.ocr_url) as ocr:
             for image in cycle(images):
-                form = FormData()
-                form.add_field("file", image, filename="line.png", content_type="image/png")
-                async with ocr.post("/predict", data=form) as response:
-                    assert response.status == 200, await response.text()
+                assert await predict(ocr, image) == 200
                 await asyncio.sleep(0.1)
 
     sending = asyncio.create_task(send())

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import yaml
-from aiohttp import ClientSession, FormData, encode_basic_auth
+from aiohttp import ClientSession, encode_basic_auth
 
 from services.common.adapters.object_store import ObjectStore, sibling
 from tests.support import expressions
@@ -16,6 +16,7 @@ from tests.support.expressions import Expression
 from tests.support.hastened import hasten
 from tests.support.images import draw_line, encode, line_image
 from tests.support.monitoring import Monitoring, open_monitoring
+from tests.support.ocr_api import predict
 from tests.support.pages import page_file
 from tests.support.pipeline import Client, Pipeline
 from tests.support.promql import selectors
@@ -156,14 +157,6 @@ class Broker:
         async with self._session:
             for queue in ("ocr.parked", "raw.unrouted"):
                 await self._session.delete(f"queues/%2F/{queue}/contents")
-
-
-async def predict(session: ClientSession, image: bytes) -> int:
-    """Send an image to the OCR API; return the status of its answer."""
-    form = FormData()
-    form.add_field("file", image, filename="line.png", content_type="image/png")
-    async with session.post("/predict", data=form) as response:
-        return response.status
 
 
 async def silent(monitoring: Monitoring, asked: dict[str, str]) -> list[str]:

@@ -1,10 +1,10 @@
 """An OCR API whose answers the test decides: the wire format of the real one, over real HTTP."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from hashlib import sha256
 
-from aiohttp import web
+from aiohttp import ClientSession, FormData, web
 from aiohttp.test_utils import TestServer
 from pydantic import HttpUrl
 
@@ -27,6 +27,20 @@ def prediction(text: str = "industrie", score: float = 0.9, **changes: object) -
 def problem(status: int, code: str, detail: str = "no") -> web.Response:
     body = {"type": "about:blank", "status": status, "code": code, "detail": detail}
     return web.json_response(body, status=status, content_type="application/problem+json")
+
+
+async def predict(
+    session: ClientSession,
+    content: bytes,
+    headers: Mapping[str, str] | None = None,
+    /,
+    **fields: str,
+) -> int:
+    """Send an image to any OCR API; return the status of the answer."""
+    form = FormData(fields)
+    form.add_field("file", content, filename="a.png")
+    async with session.post("/predict", data=form, headers=headers) as response:
+        return response.status
 
 
 class ScriptedOcrApi:

@@ -1,7 +1,7 @@
 """Images of requests that are kept: in the bucket, with what is known of them, and never twice."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -23,23 +23,13 @@ from services.common.runtime.settings import S3Settings
 from services.consumer.ocr_client import open_ocr_client
 from services.consumer.settings import ConsumerSettings
 from tests.support.images import damaged_images, line_image
-from tests.support.running_ocr_api import Api, collected, collecting_api
+from tests.support.ocr_api import predict
+from tests.support.running_ocr_api import collected, collecting_api
 from tests.support.waiting import until
 
 
 def key_of(content: bytes, extension: str) -> str:
     return f"api/{sha256(content).hexdigest()}.{extension}"
-
-
-async def predict(
-    api: Api, content: bytes, headers: Mapping[str, str] | None = None, /, **fields: str
-) -> int:
-    form = FormData()
-    for name, value in fields.items():
-        form.add_field(name, value)
-    form.add_field("file", content, filename="a")
-    async with api.session.post("/predict", data=form, headers=headers) as response:
-        return response.status
 
 
 async def keys(store: ObjectStore) -> set[str]:
@@ -53,7 +43,7 @@ async def test_image_is_kept_with_what_is_known_of_it(
     before = datetime.now(UTC)
     async with collecting_api(s3_settings) as api:
         status = await predict(
-            api,
+            api.session,
             content,
             source_url="https://example.org/é?token=secret&page=1#top",
             annotation="déjà vu",
@@ -85,8 +75,8 @@ async def test_unreadable_images_are_kept_but_other_files_are_not(
     half = damaged_images()["half a PNG"]
     async with collecting_api(s3_settings) as api:
         # Written in order: once the last one is there, an earlier one would be
-        assert await predict(api, b"text") == 415
-        assert await predict(api, half) == 422
+        assert await predict(api.session, b"text") == 415
+        assert await predict(api.session, half) == 422
         await collected(api, 1)
 
     assert sniffed == [half]
@@ -108,9 +98,9 @@ async def test_images_of_a_batch_are_kept(s3_settings: S3Settings, store: Object
 
 async def test_what_is_not_to_be_kept_is_not(s3_settings: S3Settings, store: ObjectStore) -> None:
     async with collecting_api(s3_settings) as api:
-        assert await predict(api, line_image("no"), {"X-DocReco-Collect": "No"}) == 200
+        assert await predict(api.session, line_image("no"), {"X-DocReco-Collect": "No"}) == 200
     async with collecting_api(s3_settings, collect_rate=0.0) as api:
-        assert await predict(api, line_image("no")) == 200
+        assert await predict(api.session, line_image("no")) == 200
 
     assert await keys(store) == set()
 
@@ -123,7 +113,7 @@ async def test_the_consumers_own_requests_are_never_kept(
         async with open_ocr_client(settings) as client:
             assert (await client.predict(line_image("from the bucket"))).text == "read"
         # Written in order: once this one is there, an earlier one would be
-        assert await predict(api, line_image("from a person")) == 200
+        assert await predict(api.session, line_image("from a person")) == 200
         await collected(api, 1)
 
     assert await keys(store) == {key_of(line_image("from a person"), "png")}
@@ -134,13 +124,13 @@ async def test_an_image_seen_again_keeps_its_source(
 ) -> None:
     content, other = line_image("again"), line_image("other")
     async with collecting_api(s3_settings) as api:
-        await predict(api, content, source_url="https://example.org/a.png")
-        await predict(api, content)
-        await predict(api, content, source_url="https://example.org/a.png")
-        await predict(api, other)
-        await predict(api, other, collection="march")
-        await predict(api, other, collection="march")
-        await predict(api, line_image("last"))
+        await predict(api.session, content, source_url="https://example.org/a.png")
+        await predict(api.session, content)
+        await predict(api.session, content, source_url="https://example.org/a.png")
+        await predict(api.session, other)
+        await predict(api.session, other, collection="march")
+        await predict(api.session, other, collection="march")
+        await predict(api.session, line_image("last"))
         await collected(api, 4)
 
     stored = await store.head(key_of(content, "png"))
@@ -165,7 +155,7 @@ async def test_what_could_not_be_kept_is_refused(
     s3_settings: S3Settings, fields: dict[str, str]
 ) -> None:
     async with collecting_api(s3_settings) as api:
-        assert await predict(api, line_image("a"), **fields) == 422
+        assert await predict(api.session, line_image("a"), **fields) == 422
 
 
 class StuckStore:

@@ -1,12 +1,13 @@
 """Attacks of a web page on a service through a user's browser."""
 
-from aiohttp import ClientSession, FormData
+from aiohttp import ClientSession
 from pydantic import SecretStr
 
 from services.common.domain.batch import BatchState
 from tests.support.fetcher import Surroundings, get_json, running_fetcher
 from tests.support.images import line_image
-from tests.support.running_ocr_api import Api, FakeEngine, running_api
+from tests.support.ocr_api import predict
+from tests.support.running_ocr_api import FakeEngine, running_api
 
 LIST = b"http://attacker.example/a.png\n"
 TEXT = {"Content-Type": "text/plain;charset=UTF-8"}
@@ -20,13 +21,6 @@ CROSS_SITE = [
 ]
 REBOUND = ["rebound.attacker.example", "127.0.0.1.attacker.example:8081", "[", "[::1"]
 OWN_NAMES = ["localhost", "LOCALHOST:8081", "gateway:8081", "10.1.2.3:8081", "[::1]:8081"]
-
-
-async def predict(api: Api, headers: dict[str, str]) -> int:
-    form = FormData()
-    form.add_field("file", line_image("mot"), filename="a.png")
-    async with api.session.post("/predict", data=form, headers=headers) as response:
-        return response.status
 
 
 async def submit(api: ClientSession, headers: dict[str, str]) -> tuple[int, str]:
@@ -80,14 +74,14 @@ async def test_token_makes_the_host_name_irrelevant(surroundings: Surroundings) 
 async def test_no_other_site_sends_an_image() -> None:
     async with running_api(FakeEngine) as api:
         for headers in CROSS_SITE:
-            assert await predict(api, headers) == 403, headers
+            assert await predict(api.session, line_image("mot"), headers) == 403, headers
         for host in REBOUND:
-            assert await predict(api, {"Host": host}) == 421, host
+            assert await predict(api.session, line_image("mot"), {"Host": host}) == 421, host
         for host in ("ocr-api:8080", "gateway", "127.0.0.1:1"):
-            assert await predict(api, {"Host": host}) == 200, host
+            assert await predict(api.session, line_image("mot"), {"Host": host}) == 200, host
     async with running_api(FakeEngine, api_token=SecretStr("a long token")) as api:
         known = {"Host": "ocr.example", "Authorization": "Bearer a long token"}
-        assert await predict(api, known) == 200
+        assert await predict(api.session, line_image("mot"), known) == 200
 
 
 async def test_health_is_asked_by_any_name_and_changes_nothing() -> None:
