@@ -186,6 +186,15 @@ async def store(s3_settings: S3Settings) -> AsyncIterator[ObjectStore]:
         yield store
 
 
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of models, as the settings name it."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    monkeypatch.setenv("OCR_MODELS", str(folder))
+    return folder
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chaos",

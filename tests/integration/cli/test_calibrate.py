@@ -90,10 +90,9 @@ async def test_calibration_is_fitted_to_annotations_and_written(
 
 
 async def test_auto_refreshes_what_makes_scores_better(
-    mongo_settings: MongoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mongo_settings: MongoSettings, models: Path
 ) -> None:
-    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
-    *_, packaged = known_calibrations(tmp_path)
+    *_, packaged = known_calibrations(models)
     surer = sure_of_itself(300, model_version=packaged.model_version)
     for each in surer[:150]:  # the others have the model's own scores
         prediction = each["prediction"]
@@ -102,7 +101,7 @@ async def test_auto_refreshes_what_makes_scores_better(
     await store(mongo_settings, surer)
     unknown = f"{packaged.model_version}+cal-01234567"
     await store(mongo_settings, sure_of_itself(7, name="unknown", model_version=unknown))
-    other = add_model(tmp_path, "other", learnt=[])
+    other = add_model(models, "other", learnt=[])
     await store(mongo_settings, sure_of_itself(49, name="other", model_version=other))
     await store(mongo_settings, sure_of_itself(51, name="gone", model_version="gone@0123456789ab"))
 
@@ -115,37 +114,35 @@ async def test_auto_refreshes_what_makes_scores_better(
     assert (gone["model_version"], gone["calibration"]) == ("gone@0123456789ab", None)
     assert "not recorded what it was trained on" in gone["outcome"]
     assert (refreshed["images"], refreshed["model_version"]) == (300, packaged.model_version)
-    assert refreshed["calibration"] == json.loads((tmp_path / FILE).read_text())["calibrations"][0]
+    assert refreshed["calibration"] == json.loads((models / FILE).read_text())["calibrations"][0]
     assert refreshed["calibration"]["ece_after"] < 0.1
     assert [each["calibration"] for each in second["models"]] == [None] * 4
 
 
 async def test_file_of_calibrations_that_would_be_too_large_is_left(
-    mongo_settings: MongoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mongo_settings: MongoSettings, models: Path
 ) -> None:
-    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
-    *_, packaged = known_calibrations(tmp_path)
+    *_, packaged = known_calibrations(models)
     await store(mongo_settings, sure_of_itself(300, model_version=packaged.model_version))
     points = [0.5] * 100_000  # a line each in the file that is written
     curve = {"method": "isotonic", "scores": points, "probabilities": points}
     large = packaged.model_dump(mode="json") | {"model_version": "large@1", "curve": curve}
     before = json.dumps({"calibrations": [large]})
-    (tmp_path / FILE).write_text(before)
+    (models / FILE).write_text(before)
 
     result = await calibrate("--auto")
 
-    assert (result.exit_code, (tmp_path / FILE).read_text() == before) == (4, True)
+    assert (result.exit_code, (models / FILE).read_text() == before) == (4, True)
     assert "would be larger than 1 MiB" in result.stderr
 
 
 async def test_what_a_model_has_learnt_does_not_calibrate_it(
-    mongo_settings: MongoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mongo_settings: MongoSettings, tmp_path: Path, models: Path
 ) -> None:
-    monkeypatch.setenv("OCR_MODELS", str(tmp_path / "models"))
     learnt = [document("learnt-" + str(n), 0.5, "a", "a") for n in range(90)]
     hashes = [each["sha256"] for each in learnt]
-    version = add_model(tmp_path / "models", "lines", learnt=hashes)
-    other = add_model(tmp_path / "models", "old", learnt=None)
+    version = add_model(models, "lines", learnt=hashes)
+    other = add_model(models, "old", learnt=None)
     documents = sure_of_itself(300, model_version=version)
     for each in learnt:
         each["prediction"]["model_version"] = version
@@ -204,10 +201,9 @@ async def test_fit_at_a_bound_is_refused_and_writes_nothing(
 
 
 async def test_only_annotated_scores_of_the_model_itself_count(
-    mongo_settings: MongoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mongo_settings: MongoSettings, tmp_path: Path, models: Path
 ) -> None:
-    monkeypatch.setenv("OCR_MODELS", str(tmp_path / "models"))
-    other = add_model(tmp_path / "models", "other", learnt=[])
+    other = add_model(models, "other", learnt=[])
     await store(mongo_settings, sure_of_itself(60))
     await store(
         mongo_settings, sure_of_itself(99, name="cal", model_version=f"{VERSION}+cal-01234567")

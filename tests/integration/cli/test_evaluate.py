@@ -91,12 +91,11 @@ async def test_only_the_part_that_no_model_was_trained_on(collected: Collected) 
 
 
 async def test_what_a_model_has_learnt_does_not_measure_it(
-    collected: Collected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    collected: Collected, models: Path
 ) -> None:
-    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
     learnt = (await collected.document("Wikipedia.png"))["sha256"]
-    known, page = add_model(tmp_path, "lines", learnt=[learnt]), tmp_path / "page.html"
-    unknown = add_model(tmp_path, "old", learnt=None)
+    known, page = add_model(models, "lines", learnt=[learnt]), models / "page.html"
+    unknown = add_model(models, "old", learnt=None)
     for right, version in (("industrie", known), ("Wikipedia", known), ("two words", unknown)):
         read = prediction(right, version=version, score=0.5)
         await collected.set(f"{right}.png", prediction=read)
@@ -119,12 +118,11 @@ async def test_what_a_model_has_learnt_does_not_measure_it(
 
 
 async def test_what_chose_a_model_is_counted_among_what_measures_it(
-    collected: Collected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    collected: Collected, models: Path
 ) -> None:
-    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
     hashes = [(await collected.document(f"{key}.png"))["sha256"] for key in ("industrie", "new")]
-    known = add_model(tmp_path, "lines", learnt=hashes[1:], chosen_by=hashes)
-    before = add_model(tmp_path, "old", learnt=[], chosen_by=None)
+    known = add_model(models, "lines", learnt=hashes[1:], chosen_by=hashes)
+    before = add_model(models, "old", learnt=[], chosen_by=None)
     for key, version in (("industrie", known), ("Wikipedia", known), ("two words", before)):
         read = prediction(key, version=version, score=0.5)
         await collected.set(f"{key}.png", prediction=read)

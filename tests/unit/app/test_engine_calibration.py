@@ -204,25 +204,22 @@ def test_setting_calibrates_the_engine_that_is_loaded(
     assert load_engine("rapidocr").model_version.startswith(f"{plain.model_version}+cal-")
 
 
-def test_packaged_calibration_is_served_until_it_is_refreshed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
-    *_, packaged = known_calibrations(tmp_path)
+def test_packaged_calibration_is_served_until_it_is_refreshed(models: Path) -> None:
+    *_, packaged = known_calibrations(models)
     version, wanted = packaged.model_version, wanted_model("rapidocr")
     assert load_engine("rapidocr").model_version == f"{version}+cal-{packaged.hash}"
 
     fitted = packaged.model_copy(update={"curve": Temperature(temperature=2)})
-    add_calibrations(tmp_path, [fitted, fitted.model_copy(update={"model_version": "other"})])
+    add_calibrations(models, [fitted, fitted.model_copy(update={"model_version": "other"})])
     assert load_engine("rapidocr").model_version == f"{version}+cal-{fitted.hash}"
     assert wanted_model("rapidocr") != wanted
 
-    known = json.loads((tmp_path / FILE).read_text())
-    (tmp_path / FILE).write_text(json.dumps(known | {"provenance": "lines of May"}))
-    add_calibrations(tmp_path, [packaged])
-    assert json.loads((tmp_path / FILE).read_text())["provenance"] == "lines of May"
+    known = json.loads((models / FILE).read_text())
+    (models / FILE).write_text(json.dumps(known | {"provenance": "lines of May"}))
+    add_calibrations(models, [packaged])
+    assert json.loads((models / FILE).read_text())["provenance"] == "lines of May"
 
-    (tmp_path / FILE).write_text("{")
+    (models / FILE).write_text("{")
     with pytest.raises(CalibrationError, match="can't be read"):
         load_engine("rapidocr")
 

@@ -38,13 +38,12 @@ NAMES = ("lines-1", "lines-2")
 
 
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def models(models: Path) -> Path:
     """Return a folder of two models, the second of which is to be damaged."""
-    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
     for name in NAMES:
-        (tmp_path / name).mkdir()
-        write_trained(tmp_path / name, load_weights("latin"))
-    return tmp_path
+        (models / name).mkdir()
+        write_trained(models / name, load_weights("latin"))
+    return models
 
 
 def promote(models: Path) -> None:

@@ -52,12 +52,6 @@ def write_decision(model: Path) -> None:
     write_record(model, ModelRecord.model_validate(record))
 
 
-@pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("OCR_MODELS", str(tmp_path / "models"))
-    return tmp_path / "models"
-
-
 async def test_round_begins_with_enough_new_annotations(models: Path) -> None:
     assert begin(models, 199, new=200, epochs=3).round is None
     first = begin(models, 200, new=200, epochs=3)

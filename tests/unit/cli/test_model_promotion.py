@@ -42,14 +42,12 @@ FORCED = ("--force", "--reason", "in a hurry")
 
 
 @pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "models"
-    monkeypatch.setenv("OCR_MODELS", str(folder))
+def models(models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "200")
     for name in ("lines-1", "lines-2"):
-        (folder / name).mkdir(parents=True)
-        write_trained(folder / name, load_weights("latin"))
-    return folder
+        (models / name).mkdir()
+        write_trained(models / name, load_weights("latin"))
+    return models
 
 
 def docreco(*arguments: str, status: int = 0) -> str:

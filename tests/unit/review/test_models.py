@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 from prometheus_client import REGISTRY
 
 from app.engines.model_record import ModelRecord, write_record
@@ -25,12 +24,6 @@ from services.review.models import LoopStage, read_models, watch_loop
 from tests.factories import decision, model_record
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("OCR_MODELS", str(tmp_path))
-    return tmp_path
 
 
 def write_model(models: Path, name: str, **changes: Any) -> None:

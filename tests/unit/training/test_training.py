@@ -79,11 +79,10 @@ TINY = ("--base", "start", "--batch", "2", "--learning-rate", "0.01")
 
 
 @pytest.fixture(autouse=True)
-def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("OCR_MODELS", str(tmp_path / "models"))
+def models(models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "200")
-    make_tiny_trocr(tmp_path / "models/start")
-    return tmp_path / "models"
+    make_tiny_trocr(models / "start")
+    return models
 
 
 class FakeTrainee:
