@@ -233,7 +233,6 @@ async def test_step_has_the_terminal_and_its_error_is_known(
 
 
 def test_disk_that_refuses_is_no_refusal(models: Path) -> None:
-    models.mkdir()
     (models / LOCK).symlink_to(models / LOCK)
 
     result = CliRunner().invoke(app, ["loop"])
