@@ -79,7 +79,7 @@ async def running(
             yield Running(settlements, link, database, store, amqp_settings, queues)
 
 
-@pytest.mark.parametrize("running", [60], indirect=True, ids=["60 s"])
+@pytest.mark.parametrize("running", [2.0], indirect=True, ids=["2 s"])
 async def test_a_slow_answer_only_costs_time(running: Running) -> None:
     running.link.delay_seconds = 0.25
     await running.queue_images()
