@@ -241,7 +241,7 @@ def test_promotions_that_are_too_large_are_not_read(models: Path) -> None:
         wanted_model("rapidocr")
 
 
-def test_model_in_service_is_known_after_any_number_of_rollbacks(models: Path) -> None:
+def test_served_model_is_known_after_any_number_of_rollbacks(models: Path) -> None:
     promote(models)
     act = Act(at=datetime.now(UTC), by="ada", reason="for a test")
     for _ in range(KEPT):

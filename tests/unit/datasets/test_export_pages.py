@@ -140,7 +140,7 @@ def test_only_an_export_of_pages_leaves_other_lines_out(layout: Format) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_transcription_names_its_image_whatever_its_lines_call_it(
+def test_transcription_names_its_image_not_what_its_lines_say(
     tmp_path: Path, layout: Format
 ) -> None:
     """A page that came twice, under two names, has lines of either."""
