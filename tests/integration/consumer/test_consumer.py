@@ -285,7 +285,7 @@ async def test_upload_by_the_form_of_a_web_page_is_read(start: Start) -> None:
     await pipeline.document("form.png", status="predicted")
 
 
-async def test_removed_version_of_an_image_leaves_the_image_and_its_annotation(
+async def test_removal_of_a_version_leaves_the_image_and_annotation(
     start: Start, ocr_api: ScriptedOcrApi
 ) -> None:
     pipeline = await start()

@@ -243,7 +243,7 @@ async def test_removal_erases_what_was_read(bench: Bench) -> None:
     assert (image.status, image.prediction) == ("removed", None)
 
 
-async def test_image_that_is_there_stays_whatever_event_says_that_it_was_removed(
+async def test_image_that_is_there_stays_despite_a_removal_event(
     bench: Bench,
 ) -> None:
     """MinIO tells of a removed version like of the object, and of many removals late."""

@@ -35,7 +35,7 @@ SUBMITTED = Provenance(
 TEXT = "д" * 60
 
 
-def test_line_of_a_document_with_a_long_name_leaves_out_what_does_not_fit() -> None:
+def test_line_of_a_long_named_document_leaves_out_details() -> None:
     key = f"{'д' * 160}.pdf"
     document = event(key=key, bucket="pages")
     check_key(document.document_id, group_of(document, SUBMITTED))
@@ -52,7 +52,7 @@ def test_line_of_a_document_with_a_long_name_leaves_out_what_does_not_fit() -> N
     assert from_metadata(made).batch_id == SUBMITTED.batch_id
 
 
-def test_page_whose_key_and_group_are_too_long_for_its_lines_is_refused() -> None:
+def test_page_with_a_key_too_long_for_its_lines_is_refused() -> None:
     page = event(key=f"{'д' * 100}.png", bucket="pages")
     longest = replace(SUBMITTED, details=Details(group="д" * 164))
     check_key(page.document_id, group_of(page, longest))
