@@ -22,7 +22,7 @@ from tests.support.images import CORPORA, line_image, readable_images
 ROOT = Path(__file__).parents[3]
 START_SECONDS = 120
 MOST_SECONDS = 2.0
-"""Where the limit was chosen, the costliest file of the corpus took a third of it."""
+"""Three times what the costliest file took where the limit was chosen."""
 MOST_GROWTH_MB = 300
 MOST_KEPT_MB = 200
 EXPECTED = {
