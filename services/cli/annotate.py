@@ -29,7 +29,7 @@ from services.common.domain.annotations import (
     UnacceptableAnnotationError,
     to_annotation,
 )
-from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.list_format import ReadingOptions
 from services.common.domain.tables.report import Report
 from services.common.domain.texts import number_of
 from services.common.runtime.settings import S3Settings

@@ -13,12 +13,12 @@ from services.common.domain.tables.columns import (
     KEY_NAMES,
     QUALITY_NAMES,
     URL_NAMES,
-    ReadingOptions,
     Wanted,
 )
 from services.common.domain.tables.dialect import NoHeaderError
 from services.common.domain.tables.json_rows import load_json, read_items, read_json_lines
 from services.common.domain.tables.lines import UnknownEncodingError
+from services.common.domain.tables.list_format import ReadingOptions
 from services.common.domain.tables.records import Damaged
 from services.common.domain.tables.report import Report, TableGivenUpError, TableRow
 from services.common.domain.tables.table import TableSource, read_table

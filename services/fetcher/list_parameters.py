@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from services.common.domain.image_formats import PDF
-from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.list_format import ReadingOptions
 from services.common.runtime.problems import ProblemError
 from services.fetcher.sources.lists.documents import MAX_NAME_LENGTH, to_name
 

@@ -20,16 +20,16 @@ from services.common.domain.image_formats import (
     sniff,
 )
 from services.common.domain.provenance import DEFAULT_COLLECTION, UPLOADS, SourceKind
-from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.list_format import (
     PARQUET_MARK,
     ListFormat,
+    ReadingOptions,
     is_lmdb,
+    sniff_archive,
     sniff_format,
 )
 from services.common.domain.tables.report import Report
 from services.fetcher.sources.addresses import stem_of, submitted_url
-from services.fetcher.sources.archives.formats import sniff_archive
 from services.fetcher.sources.archives.members import check_size
 from services.fetcher.sources.archives.opening import list_archive
 from services.fetcher.sources.archives.parquet_archive import pack_images

@@ -9,8 +9,7 @@ from typing import IO
 from yarl import URL
 
 from services.common.domain.image_formats import PDF, PDF_REFUSED
-from services.common.domain.tables.columns import ReadingOptions
-from services.common.domain.tables.list_format import ListFormat, find_format
+from services.common.domain.tables.list_format import ListFormat, ReadingOptions, find_format
 from services.common.domain.tables.names import is_image
 from services.fetcher.sources.addresses import is_archive_path
 from services.fetcher.sources.errors import UnsupportedListFormatError

@@ -21,7 +21,7 @@ from services.common.domain.details import Details, to_name, to_path
 from services.common.domain.labels import Origin
 from services.common.domain.provenance import Provenance, from_metadata, to_metadata
 from services.common.domain.records import Annotation, How
-from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.list_format import ReadingOptions
 from services.common.domain.tables.report import Report
 from services.datasets.manifest import Format, SplitName
 from services.fetcher.sources.archives.formats import OpenArchive

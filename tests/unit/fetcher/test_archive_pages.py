@@ -14,7 +14,7 @@ from PIL import Image
 from services.common.domain.batch import Batch, PageProgress
 from services.common.domain.ground_truth.writing import to_alto, to_page
 from services.common.domain.line_images import cut_line, to_webp
-from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.list_format import ReadingOptions
 from services.common.domain.tables.report import Report
 from services.common.download.errors import RefusedDownloadError
 from services.fetcher.jobs import job_of

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from services.common.domain.annotations import MAX_ANNOTATION_LENGTH
 from services.common.domain.details import Details
-from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.lines import MAX_LINE_LENGTH
-from services.common.domain.tables.list_format import ListFormat, find_format
+from services.common.domain.tables.list_format import ListFormat, ReadingOptions, find_format
 from services.common.domain.tables.records import MAX_RECORD_LINES
 from services.fetcher.sources.errors import SHOWN_VALUE_LENGTH, MalformedListError, Rejection
 from services.fetcher.sources.lists.documents import MAX_NAME_LENGTH, to_name

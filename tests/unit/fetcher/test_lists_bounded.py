@@ -9,8 +9,7 @@ from typing import IO
 
 import pytest
 
-from services.common.domain.tables.columns import ReadingOptions
-from services.common.domain.tables.list_format import ListFormat
+from services.common.domain.tables.list_format import ListFormat, ReadingOptions
 from services.fetcher.sources.errors import MalformedListError
 from services.fetcher.sources.lists.reading import open_bounded
 from services.fetcher.sources.lists.rows import ListItem, Row

@@ -7,8 +7,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from services.common.domain.tables.columns import ReadingOptions
-from services.common.domain.tables.list_format import is_lmdb
+from services.common.domain.tables.list_format import ReadingOptions, is_lmdb
 from services.common.domain.tables.report import Report
 from services.fetcher.sources.errors import MalformedListError
 from services.fetcher.sources.lists.lmdb_images import open_lmdb

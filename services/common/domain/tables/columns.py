@@ -4,7 +4,7 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from services.common.domain.details import (
@@ -89,45 +89,6 @@ class Wanted:
     group_column: str | None = None
     option: str = "{}_column"
     pages: bool = False
-
-
-@dataclass(frozen=True)
-class ReadingOptions:
-    """Explicit format of a file of rows.
-
-    Args:
-        encoding: Of its text; None: detected.
-        url_column: Name of the image column; None: a usual name.
-        text_column: Name of the text column.
-        group_column: Name of the column of documents, pages or writers.
-        pages: Whether its images are pages.
-    """
-
-    encoding: str | None = None
-    url_column: str | None = None
-    text_column: str | None = None
-    group_column: str | None = None
-    pages: bool = False
-
-    @property
-    def given(self) -> tuple[str, ...]:
-        """Identity of this way to read the bytes; empty by default."""
-        return tuple(f"{name}={value}" for name, value in asdict(self).items() if value)
-
-    def wanted(self, usual: Wanted) -> Wanted:
-        """Return the columns to look for; ``usual`` is the default of those not named."""
-        return replace(
-            usual,
-            url_column=self.url_column,
-            text_column=self.text_column,
-            group_column=self.group_column,
-            pages=self.pages,
-        )
-
-    @property
-    def names_columns(self) -> bool:
-        """Whether a column is named, so that a header is required."""
-        return bool(self.url_column or self.text_column or self.group_column)
 
 
 @dataclass(frozen=True)

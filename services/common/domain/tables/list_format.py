@@ -1,10 +1,13 @@
-"""Formats of lists, detected by file name, content type or first bytes."""
+"""Formats of lists and archives: detected by file name, content type or first bytes, or given."""
 
 import json
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import PurePath
 from typing import IO
+
+from services.common.domain.tables.columns import Wanted
 
 
 class ListFormat(StrEnum):
@@ -16,6 +19,52 @@ class ListFormat(StrEnum):
     JSON = "json"
     JSON_LINES = "json-lines"
     PARQUET = "parquet"
+
+
+class ArchiveFormat(StrEnum):
+    """Format of an archive."""
+
+    ZIP = "zip"
+    TAR = "tar"
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """Explicit format of a file of rows.
+
+    Args:
+        encoding: Of its text; None: detected.
+        url_column: Name of the image column; None: a usual name.
+        text_column: Name of the text column.
+        group_column: Name of the column of documents, pages or writers.
+        pages: Whether its images are pages.
+    """
+
+    encoding: str | None = None
+    url_column: str | None = None
+    text_column: str | None = None
+    group_column: str | None = None
+    pages: bool = False
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Identity of this way to read the bytes; empty by default."""
+        return tuple(f"{name}={value}" for name, value in asdict(self).items() if value)
+
+    def wanted(self, usual: Wanted) -> Wanted:
+        """Return the columns to look for; ``usual`` is the default of those not named."""
+        return replace(
+            usual,
+            url_column=self.url_column,
+            text_column=self.text_column,
+            group_column=self.group_column,
+            pages=self.pages,
+        )
+
+    @property
+    def names_columns(self) -> bool:
+        """Whether a column is named, so that a header is required."""
+        return bool(self.url_column or self.text_column or self.group_column)
 
 
 _BY_CONTENT_TYPE = {
@@ -40,6 +89,8 @@ _BY_SUFFIX = {
     ".ndjson": ListFormat.JSON_LINES,
     ".parquet": ListFormat.PARQUET,
 }
+_ZIP_MARKS = (b"PK\x03\x04", b"PK\x05\x06")
+_TAR_MARK_AT = 257
 PARQUET_MARK = b"PAR1"
 _LMDB_MARK, _LMDB_MARK_AT = b"\xde\xc0\xef\xbe", 16
 _SNIFFED_BYTES = 64 * 1024
@@ -73,6 +124,15 @@ def sniff_format(file: IO[bytes]) -> ListFormat:
         return ListFormat.TSV
     is_text = first_line.lower().startswith(("http://", "https://", "#"))
     return ListFormat.TEXT if is_text else ListFormat.TABLE
+
+
+def sniff_archive(start: bytes) -> ArchiveFormat | None:
+    """Return the format of an archive by its first 512 (decompressed) bytes, or None."""
+    if start.startswith(_ZIP_MARKS):
+        return ArchiveFormat.ZIP
+    if start[_TAR_MARK_AT:].startswith(b"ustar"):
+        return ArchiveFormat.TAR
+    return None
 
 
 def is_lmdb(start: bytes) -> bool:

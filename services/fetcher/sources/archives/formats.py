@@ -4,34 +4,15 @@ The cost is bounded; additionally the fetcher runs it in a child process (``open
 """
 
 from collections.abc import Iterator
-from enum import StrEnum
 from io import BytesIO
 from typing import IO
 
+from services.common.domain.tables.list_format import ArchiveFormat, sniff_archive
 from services.fetcher.sources.archives.contents import MemberReader, index_records
 from services.fetcher.sources.archives.members import ArchiveLimits, ArchiveRefusedError, Entry
 from services.fetcher.sources.archives.tar_headers import tar_entries
 from services.fetcher.sources.archives.zip_directory import zip_entries
 from services.fetcher.sources.spool import SNIFFED_BYTES
-
-_ZIP_MARKS = (b"PK\x03\x04", b"PK\x05\x06")
-_TAR_MARK_AT = 257
-
-
-class ArchiveFormat(StrEnum):
-    """Format of an archive."""
-
-    ZIP = "zip"
-    TAR = "tar"
-
-
-def sniff_archive(start: bytes) -> ArchiveFormat | None:
-    """Return the format of an archive by its first 512 (decompressed) bytes, or None."""
-    if start.startswith(_ZIP_MARKS):
-        return ArchiveFormat.ZIP
-    if start[_TAR_MARK_AT:].startswith(b"ustar"):
-        return ArchiveFormat.TAR
-    return None
 
 
 class OpenArchive:

@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 
 from services.common.domain.annotations import collapse
 from services.common.domain.details import NO_DETAILS, Details, is_text
-from services.common.domain.tables.columns import ReadingOptions
 from services.common.domain.tables.lines import detect_encoding, open_lines
+from services.common.domain.tables.list_format import ReadingOptions
 from services.common.domain.tables.names import ImageNames, canonical, without_suffix
 from services.common.domain.tables.records import Damaged
 from services.common.domain.tables.report import Note, Report, TableRow

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from services.common.domain.pieces import in_pieces
-from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.list_format import ReadingOptions
 from services.common.domain.tables.report import Report
 from services.common.runtime.bounded_child import (
     BoundedChild,

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from services.common.domain.details import to_name
 from services.common.domain.image_formats import PDF_REFUSED, begins_as_image, is_pdf
-from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.list_format import ReadingOptions
 from services.common.domain.tables.names import is_image
 from services.common.domain.tables.report import Report
 from services.fetcher.sources.addresses import member_url

@@ -8,9 +8,10 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
-from services.common.domain.tables.columns import FILE_NAMES, NULL, ReadingOptions, Wanted
+from services.common.domain.tables.columns import FILE_NAMES, NULL, Wanted
 from services.common.domain.tables.json_rows import load_json, read_items, read_json_lines
 from services.common.domain.tables.lines import detect_encoding, open_lines
+from services.common.domain.tables.list_format import ReadingOptions
 from services.common.domain.tables.names import ImageNames, is_image
 from services.common.domain.tables.records import Damaged
 from services.common.domain.tables.report import Report, TableRow

@@ -7,7 +7,7 @@ from io import BytesIO
 from itertools import islice
 from typing import IO, Any
 
-from services.common.domain.tables.columns import ReadingOptions, find_columns, missing
+from services.common.domain.tables.columns import find_columns, missing
 from services.common.domain.tables.dialect import COMPLETE, NoHeaderError, split
 from services.common.domain.tables.json_rows import read_items, read_json_lines
 from services.common.domain.tables.lines import (
@@ -16,7 +16,7 @@ from services.common.domain.tables.lines import (
     detect_encoding,
     open_lines,
 )
-from services.common.domain.tables.list_format import ListFormat, is_json_lines
+from services.common.domain.tables.list_format import ListFormat, ReadingOptions, is_json_lines
 from services.common.domain.tables.records import Damaged, read_lines
 from services.common.domain.tables.report import Report, TableGivenUpError, TableRow
 from services.common.domain.tables.table import TableSource, read_table

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from services.common.domain.sizes import MAX_IMAGE_BYTES
-from services.common.domain.tables.columns import ReadingOptions
+from services.common.domain.tables.list_format import ReadingOptions
 from services.common.domain.tables.report import Report
 from services.common.runtime.bounded_child import BoundedChild, ChildLimits, InputRefusedError
 from services.fetcher.sources.lists.parquet import results_of

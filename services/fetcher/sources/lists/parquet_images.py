@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from services.common.domain.details import NO_DETAILS, Details
 from services.common.domain.sizes import MAX_IMAGE_BYTES
-from services.common.domain.tables.columns import ReadingOptions, Wanted, find_columns, missing
+from services.common.domain.tables.columns import Wanted, find_columns, missing
+from services.common.domain.tables.list_format import ReadingOptions
 from services.common.domain.tables.report import Report
 from services.common.runtime.bounded_child import BoundedChild, ChildLimits, InputRefusedError
 from services.fetcher.sources.lists.parquet import MEMORY_BYTES, describe, results_of

@@ -11,8 +11,7 @@ from typing import IO, Any
 
 from services.common.domain.pieces import in_pieces
 from services.common.domain.sizes import MEBIBYTE
-from services.common.domain.tables.columns import ReadingOptions
-from services.common.domain.tables.list_format import ListFormat
+from services.common.domain.tables.list_format import ListFormat, ReadingOptions
 from services.common.domain.tables.report import Note, Report
 from services.common.runtime.bounded_child import BoundedChild, ChildError, ChildLimits
 from services.fetcher.sources.errors import MalformedListError, Rejection

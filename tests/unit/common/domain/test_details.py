@@ -26,8 +26,8 @@ from services.common.domain.details import (
 from services.common.domain.provenance import Provenance, from_metadata, to_metadata
 from services.common.domain.records import How, Source
 from services.common.domain.redaction import Redactor
-from services.common.domain.tables.columns import NAMING, ROLES, ReadingOptions
-from services.common.domain.tables.list_format import ListFormat
+from services.common.domain.tables.columns import NAMING, ROLES
+from services.common.domain.tables.list_format import ListFormat, ReadingOptions
 from services.datasets import copies
 from services.datasets.formats.writing import FACTS
 from services.datasets.manifest import ManifestRecord
