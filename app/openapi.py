@@ -112,9 +112,7 @@ _OF_URLS = {
         "not_found": "the host answered 404",
     },
     HTTPStatus.BAD_GATEWAY: {"connection_failed": "the connection was lost"},
-    HTTPStatus.GATEWAY_TIMEOUT: {
-        "timeout": "no answer within 10 s to connect, 10 s between reads or 30 s in all"
-    },
+    HTTPStatus.GATEWAY_TIMEOUT: {"timeout": "nothing received for 10 s"},
 }
 _HAS_RETRY_AFTER = frozenset(
     {

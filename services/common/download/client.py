@@ -107,7 +107,7 @@ class Downloader:
         limit = usual if max_bytes is None else max_bytes
         timeout_seconds = self._settings.total_timeout_seconds * max(1.0, limit / usual)
         hops: list[URL] = []
-        with _attribute_errors(hops), self._transport.translate_errors():
+        with _attribute_errors(hops), self._transport.translate_errors(timeout_seconds):
             async with (
                 asyncio.timeout(timeout_seconds) as deadline,
                 AsyncExitStack() as stack,
@@ -165,11 +165,13 @@ class Downloader:
                 await self._robots.check(hop)
 
         response = await self._transport.open(url, stack, permit, validators)
+        unchanged = validators if response.status == HTTPStatus.NOT_MODIFIED else None
+        if unchanged is None:
+            check_status(response)
         if self._settings.robots_tag == "obey":
             check_robots_tag(response, self._settings.robots_agent)
-        if response.status == HTTPStatus.NOT_MODIFIED and validators:
-            raise NotModifiedError(response.status, _renewed(validators, response))
-        check_status(response)
+        if unchanged is not None:
+            raise NotModifiedError(response.status, _renewed(unchanged, response))
         return response
 
 

@@ -263,14 +263,16 @@ def check_robots_tag(response: aiohttp.ClientResponse, agent: str) -> None:
         raise RefusedDownloadError("robots_tag", detail, http_status=response.status)
 
 
-def to_download_error(error: Exception, settings: DownloadSettings) -> DownloadError:
-    """Translate an exception of the client."""
+def to_download_error(
+    error: Exception, settings: DownloadSettings, total_seconds: float
+) -> DownloadError:
+    """Translate an exception of the client; ``total_seconds``: limit of the whole download."""
     if isinstance(error, TimeoutError):
-        detail = (
-            f"no answer within {settings.connect_timeout_seconds:g} s to connect, "
-            f"{settings.idle_timeout_seconds:g} s between reads "
-            f"or {settings.total_timeout_seconds:g} s in all"
-        )
+        detail = f"not complete within {total_seconds:g} s"
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            detail = f"no connection within {settings.connect_timeout_seconds:g} s"
+        elif isinstance(error, aiohttp.SocketTimeoutError):
+            detail = f"nothing received for {settings.idle_timeout_seconds:g} s"
         return FailedDownloadError("timeout", detail, most_attempts=DEAD_HOST_ATTEMPTS)
     if isinstance(error, aiohttp.ClientConnectorError):
         return _not_connected(error)
@@ -293,7 +295,9 @@ def _not_connected(error: aiohttp.ClientConnectorError) -> DownloadError:
         detail = f"{error.host} is not at a public address"
         return RefusedDownloadError("forbidden_address", detail)
     if isinstance(error, aiohttp.ClientSSLError):
-        return RefusedDownloadError("tls_error", f"TLS certificate not trusted: {error}"[:300])
+        is_untrusted = isinstance(error, aiohttp.ClientConnectorCertificateError)
+        reason = "certificate not trusted" if is_untrusted else "handshake failed"
+        return RefusedDownloadError("tls_error", f"TLS {reason}: {error}"[:300])
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         if cause.errno in _NO_SUCH_NAME:
             return RefusedDownloadError("dns_failure", f"unknown host {error.host}")

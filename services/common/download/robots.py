@@ -138,7 +138,7 @@ class RobotsPolicy:
     async def _load(self, origin: URL) -> _Rules:
         asked: list[URL] = []
         try:
-            with self._transport.translate_errors():
+            with self._transport.translate_errors(self._timeout_seconds):
                 async with asyncio.timeout(self._timeout_seconds):
                     text = await self._fetch(origin / "robots.txt", asked)
         except (RefusedDownloadError, FailedDownloadError) as error:

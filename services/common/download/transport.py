@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from math import inf
 from typing import Self
 
 import aiohttp
@@ -98,14 +99,18 @@ class Transport:
         )
 
     @contextmanager
-    def translate_errors(self) -> Iterator[None]:
-        """Translate the client's exceptions into download errors."""
+    def translate_errors(self, total_seconds: float = inf) -> Iterator[None]:
+        """Translate the client's exceptions into download errors.
+
+        Args:
+            total_seconds: Limit of the block, for the error's text.
+        """
         try:
             yield
         except UnacceptableUrlError as error:
             raise RefusedDownloadError(error.code, error.detail) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
-            raise to_download_error(error, self._settings) from error
+            raise to_download_error(error, self._settings, total_seconds) from error
 
 
 class Body(AsyncIterator[bytes]):

@@ -226,3 +226,4 @@ async def test_plain_http_server_is_no_trusted_tls_server(
     error = await failure(downloader, site.url("/").replace("http:", "https:"))
 
     assert error.code == "tls_error"
+    assert "handshake failed" in error.detail

@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 
 from services.common.download.client import Downloader, open_downloader
-from services.common.download.errors import RefusedDownloadError
+from services.common.download.errors import FailedDownloadError, RefusedDownloadError
 from tests.support.adversary import loopback_settings
 from tests.support.web import WebSite
 
@@ -36,6 +36,19 @@ async def test_image_whose_tag_is_for_another_robot_is_fetched(
     download = await downloader.get(site.add("/t", tagged("otherbot: noai", "noindex")))
 
     assert download.content == b"x"
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, "not_found"), (429, "rate_limited")])
+async def test_tag_of_an_error_does_not_hide_it(
+    site: WebSite, downloader: Downloader, status: int, code: str
+) -> None:
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(status=status, headers={"X-Robots-Tag": "noai", "Retry-After": "7"})
+
+    with pytest.raises((RefusedDownloadError, FailedDownloadError)) as caught:
+        await downloader.get(site.add("/t", handle))
+
+    assert caught.value.code == code
 
 
 async def test_stream_of_what_opts_out_of_learning_is_refused(
