@@ -57,6 +57,7 @@ def readable_images(text: str) -> dict[str, bytes]:
     return {
         "png": encode(line),
         "jpeg": encode(line, "JPEG"),
+        "jpeg with a video behind it": encode(line, "JPEG") + 200 * b"\xff\xda video",
         "webp": encode(line, "WEBP"),
         "tiff": encode(line, "TIFF"),
         "tiff, deflate": encode(line, "TIFF", compression="tiff_adobe_deflate"),

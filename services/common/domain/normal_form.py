@@ -6,11 +6,13 @@ profiles are not applied: no engine and no common training tool does so.
 See docs/decisions/0031-one-normal-form-of-images.md.
 """
 
+import re
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
+from itertools import islice
 from math import ceil
 from typing import cast
 
@@ -40,7 +42,9 @@ TRAINABLE = frozenset({"image/png", "image/jpeg", "image/webp", "image/tiff", "i
 """Content types that both Pillow and OpenCV read; many builds of OpenCV have no GIF."""
 
 _START_OF_JPEG = b"\xff\xd8"
-_START_OF_SCAN = b"\xff\xda"
+_START_OF_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+"""Marker with length and number of components: the video behind a phone's photo has many markers
+alone (ITU-T T.81, B.2.3)."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -121,8 +125,10 @@ def check_cost(image: Image.Image, content: bytes, max_pixels: int) -> None:
         max_pixels //= 2  # decoding one takes 15 bytes a pixel, twice as much as others
     if width * height > max_pixels or max(width, height) > LONGEST_SIDE:
         raise TooManyPixelsError(f"{width} x {height}", max_pixels)
-    if image.format in {"JPEG", "MPO"} and content.count(_START_OF_SCAN) > MAX_SCANS:
-        raise TooManyPartsError(f"the image has more than {MAX_SCANS} scans")
+    if image.format in {"JPEG", "MPO"}:
+        scans = islice(_START_OF_SCAN.finditer(content), MAX_SCANS + 1)
+        if sum(1 for _ in scans) > MAX_SCANS:
+            raise TooManyPartsError(f"the image has more than {MAX_SCANS} scans")
     if tile_pixels(image) > max_pixels:
         raise TooManyPixelsError("a tile of the image", max_pixels)
 
