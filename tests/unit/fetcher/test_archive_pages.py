@@ -176,6 +176,9 @@ TURNED = BytesIO()
 _exif = Image.Exif()
 _exif[0x0112] = 3
 Image.open(BytesIO(PNG)).save(TURNED, "PNG", exif=_exif)
+SIDEWAYS = BytesIO()
+_turned = Image.open(BytesIO(PNG)).transpose(Image.Transpose.ROTATE_90)
+_turned.save(SIDEWAYS, "TIFF", tiffinfo={0x0112: 6})
 ODD = {
     "no image": ({"a.xml": ALTO, "b.jpg": b"line"}, [], ["page_image_missing"]),
     "wrong image name": (
@@ -210,6 +213,11 @@ ODD = {
         [],
     ),
     "turned by EXIF": ({"page.png": TURNED.getvalue(), "page.xml": ALTO}, ["page_turned"], []),
+    "sideways TIFF": (
+        {"page.tif": SIDEWAYS.getvalue(), "page.xml": changed(image="page.tif")},
+        [],
+        [],
+    ),
     "no image behind the name": ({"page.png": b"?", "page.xml": ALTO}, ["not_an_image"], []),
     "no lines": ({"page.png": PNG, "page.xml": changed(lines=())}, ["page_without_lines"], []),
     "both dialects": (

@@ -191,9 +191,10 @@ def page_size(content: bytes) -> tuple[int, int]:
     try:
         with open_image(content) as image:
             size, sideways, turned = image.size, is_sideways(image), is_turned(image)
+            is_swapped = sideways and image.format != "TIFF"  # of which Pillow says it upright
     except Exception as error:  # Pillow raises almost anything on a hostile header
         raise GroundTruthError("not_an_image", f"it is not an image: {error}"[:300]) from error
     if turned and not sideways:
         detail = "its EXIF turns it: save it upright, as its transcription is"
         raise GroundTruthError("page_turned", detail)
-    return size[::-1] if sideways else size
+    return size[::-1] if is_swapped else size
