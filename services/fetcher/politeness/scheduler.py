@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from aiolimiter import AsyncLimiter
 
@@ -144,7 +145,8 @@ class HostScheduler:
         """Record a missing or throttling response of a host."""
         host, now = self._host(name), asyncio.get_running_loop().time()
         before, retry_after = host.paused_until, error.retry_after_seconds
-        if error.code == "rate_limited" or retry_after is not None:
+        is_overloaded = error.http_status == HTTPStatus.SERVICE_UNAVAILABLE  # S3's "Slow Down"
+        if error.code == "rate_limited" or is_overloaded or retry_after is not None:
             host.throttled(now, retry_after)
         elif error.code in _NO_RESPONSE:
             host.record_no_response(now)
