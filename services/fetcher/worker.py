@@ -220,7 +220,7 @@ def _not_modified(answer: NotModifiedError, earlier: BatchItem | None) -> ItemRe
         ItemOutcome.UNCHANGED,
         code=ItemOutcome.UNCHANGED.value,
         http_status=answer.http_status,
-        size_bytes=0,
+        size_bytes=earlier.size_bytes if earlier else None,
         sha256=earlier.sha256 if earlier else None,
         key=earlier.key if earlier else None,
         validators=answer.validators,
