@@ -13,6 +13,7 @@ from services.common.domain.batch_item import BatchItem
 from services.common.domain.details import NO_DETAILS, Details, to_details, to_path
 from services.common.domain.tables.list_format import ListFormat
 from services.fetcher.progress import failed_csv
+from services.fetcher.sources.addresses import LineAddress, line_url, member_url, name_of
 from services.fetcher.sources.errors import Rejection
 from services.fetcher.sources.lists.formats import open_list
 from services.fetcher.sources.lists.rows import MAX_ANNOTATION_LINES, ListItem, Row, to_row
@@ -56,6 +57,18 @@ async def test_every_item_that_was_taken_is_taken_again(annotations: list[str], 
     told = [(each.url, each.annotation, each.details) for each in items]
     found = [row for row in again if isinstance(row, ListItem)]
     assert [(row.url, row.annotation, row.details) for row in found] == told
+
+
+@pytest.mark.parametrize("archive", ["https://h.test/a.zip", "https://h.test/get?id=3"])
+@pytest.mark.parametrize("line", [None, LineAddress("x/1.xml", "l1", "0" * 32)])
+async def test_member_of_an_archive_is_taken_again(archive: str, line: LineAddress | None) -> None:
+    page = member_url(archive, "x/\u00e9 1.png")
+    url = line_url(page, line) if line else page
+
+    (again,) = await listed_again([ListItem(1, url, "text", Details(name=name_of(url)))])
+
+    assert isinstance(again, ListItem)
+    assert (again.url, again.annotation) == (url, "text")
 
 
 @pytest.mark.parametrize("formula", ["=1+1", "@SUM(1)", "+1", "-1", "\t=1", "\r=1"])

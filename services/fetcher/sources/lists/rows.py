@@ -19,6 +19,7 @@ from services.fetcher.sources.addresses import (
     is_archive_path,
     line_url,
     member_url,
+    name_of,
     split_line,
     split_member,
     submitted_digest,
@@ -74,7 +75,8 @@ def to_row(line: int, url: object, annotation: object = None, details: Details =
     except UnacceptableUrlError as error:
         return reject(line, url, error.code, error.detail)
     _, member = split_member(url)
-    is_member = member and is_archive_path(accepted.path)
+    is_named = details.name is not None and details.name == name_of(url)  # in a failed.csv
+    is_member = member and (is_named or is_archive_path(accepted.path))
     kept = member_url(str(accepted), member) if is_member else str(accepted)
     if is_member and (of_page := split_line(url)):
         kept = line_url(kept, of_page)
