@@ -54,8 +54,10 @@ def _merge(paths: Sequence[Path], file: IO[bytes]) -> None:
                             table = table.append_column(SPLIT, column)
                         if writer is None:
                             writer = stack.enter_context(parquet.ParquetWriter(file, table.schema))
+                        if others := {*table.column_names} ^ {*writer.schema.names}:
+                            raise pa.ArrowInvalid(f"not in all files: {', '.join(sorted(others))}")
                         writer.write_table(table.select(writer.schema.names).cast(writer.schema))
-            except (OSError, KeyError, pa.ArrowException) as error:
+            except (OSError, pa.ArrowException) as error:
                 raise CommandError(
                     f"{path}: {error}",
                     status=ExitStatus.REFUSED,

@@ -30,9 +30,11 @@ def test_files_of_a_data_set_are_one_with_their_splits(tmp_path: Path) -> None:
     ]
 
 
-def test_file_with_other_columns_is_named(tmp_path: Path) -> None:
-    paths = [write(tmp_path / "a.parquet", url=["a"]), write(tmp_path / "b.parquet", link=["b"])]
-    with pytest.raises(CommandError, match=r"b\.parquet"), merged(paths):
+@pytest.mark.parametrize("columns", [("link",), ("url", "text")])
+def test_file_with_other_columns_is_named(tmp_path: Path, columns: tuple[str, ...]) -> None:
+    others = write(tmp_path / "b.parquet", **{name: ["b"] for name in columns})
+    paths = [write(tmp_path / "a.parquet", url=["a"]), others]
+    with pytest.raises(CommandError, match=r"b\.parquet.*(link|text)"), merged(paths):
         pass
 
 
