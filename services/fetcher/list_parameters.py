@@ -76,10 +76,17 @@ class ListParameters(BaseModel):
         "A column `is_page` says it of single images of a list.",
     )
 
-    @field_validator("name", "collection", "licence", "by")
+    @field_validator("name")
     @classmethod
     def _check_name(cls, name: str | None) -> str | None:
         return to_name(name)
+
+    @field_validator("collection", "licence", "by")
+    @classmethod
+    def _check_text(cls, text: str | None) -> str | None:
+        if text is not None and not text.strip():
+            raise ValueError("is blank")
+        return text
 
     @property
     def list_options(self) -> ReadingOptions:

@@ -190,6 +190,22 @@ async def test_value_that_is_none_of_a_parameter_is_refused(
     assert problem["errors"][0]["where"] == f"{way}.strict"
 
 
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [("licence", "x" * 300, 200), ("licence", "x" * 301, 422), ("collection", " ", 422)],
+)
+async def test_text_has_the_limits_that_are_documented(
+    api: aiohttp.ClientSession, way: str, name: str, value: str, status: int
+) -> None:
+    asked = request(way, {**COLUMNS, name: value, "dry_run": "1"})
+    answered, said = await post(api, **asked)
+
+    assert answered == status, said
+    if status == 422:
+        assert said["errors"][0]["where"] == f"{way}.{name}"
+
+
 async def test_documentation_shows_the_parameters_in_each_way(api: aiohttp.ClientSession) -> None:
     operation = (await get_json(api, "/openapi.json"))["paths"]["/batches"]["post"]
     content = operation["requestBody"]["content"]

@@ -10,7 +10,8 @@ from services.fetcher.sources.errors import MalformedListError, reject
 
 MAX_NAME_LENGTH = 200
 _MAX_MEMBERS = 50
-_MAX_MEMBER_LENGTH = 300
+_MAX_MEMBER_LENGTH = 301
+"""One more than any parameter may have, so that a longer one is refused, not cut."""
 
 
 def load_document(content: bytes) -> Mapping[str, Any]:
