@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from services.common.domain.errors import UnavailableError
 
@@ -94,6 +95,11 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem_response(
             ProblemError(error.status_code, code, str(error.detail), headers=error.headers)
         )
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_disconnect(_: Request, __: ClientDisconnect) -> JSONResponse:
+        detail = "client disconnected before the request was complete"
+        return problem_response(ProblemError(400, "client_disconnected", detail))
 
     @app.exception_handler(Exception)
     async def on_bug(_: Request, error: Exception) -> JSONResponse:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI, Request
+from structlog.testing import capture_logs
 
 from services.common.runtime.problems import install_problem_handlers
 from services.common.runtime.server import BodyGuard, bounded_body
@@ -83,3 +84,20 @@ async def test_route_says_itself_that_a_body_is_too_large(pieces: list[bytes], l
 
     with pytest.raises(TooMuchError):
         _ = [piece async for piece in body()]
+
+
+async def test_client_that_leaves_is_no_error_of_the_service() -> None:
+    app, sent = app_of([]), []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/free", "headers": [], "query_string": b""}
+    with capture_logs() as logs:
+        await app(scope, receive, send)
+
+    assert logs == []
+    assert sent[0]["status"] == 400
