@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,7 +35,6 @@ Hold = Callable[[int], None]
 
 SECONDS = 2.0
 MOST_BYTES = 64 * 1024 * 1024
-_CLOSE = (b"connection", b"close")
 
 
 class HeldBytes:
@@ -187,7 +186,7 @@ class LingeringClose:
 
     A connection that is closed while bytes arrive is reset (RFC 9112, section 9.6), and many
     clients then report that instead of the response. uvicorn drains by itself, except where the
-    client sent ``Connection: close``.
+    client sent ``Connection: close``, or speaks HTTP/1.0.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -195,7 +194,7 @@ class LingeringClose:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] != "http" or _CLOSE not in scope["headers"]:
+        if scope["type"] != "http" or not _is_closed_after(scope):
             await self._app(scope, receive, send)
             return
         upload = _Upload(receive)
@@ -209,6 +208,12 @@ class LingeringClose:
             await send(message)
 
         await self._app(scope, upload.receive, answer)
+
+
+def _is_closed_after(scope: Scope) -> bool:
+    """Return whether the response ends the connection (RFC 9112, 9.3), as uvicorn sees it."""
+    said = ",".join(Headers(scope=scope).getlist("connection")).lower().split(",")
+    return scope["http_version"] == "1.0" or "close" in map(str.strip, said)
 
 
 class _Upload:

@@ -14,22 +14,34 @@ LARGE = bytes(30_000_000)
 FORM = {"Content-Type": "multipart/form-data; boundary=b", "Connection": "close"}
 
 
-def _send(api: Api) -> tuple[int, bytes]:
+class Old(HTTPConnection):
+    """Speaks HTTP/1.0."""
+
+    _http_vsn_str = "HTTP/1.0"
+
+
+def _send(api: Api, kind: type[HTTPConnection], closing: str) -> tuple[int, bytes]:
     """Send all of the body before looking at the answer, as many clients do."""
     base = api.session._base_url
     assert base is not None
-    connection = HTTPConnection(str(base.host), base.port or 0, timeout=DEADLINE_SECONDS)
+    connection = kind(str(base.host), base.port or 0, timeout=DEADLINE_SECONDS)
     try:
-        connection.request("POST", "/predict", body=LARGE, headers=FORM)
+        headers = FORM | {"Connection": closing}
+        connection.request("POST", "/predict", body=LARGE, headers=headers)
         response = connection.getresponse()
         return response.status, response.read()
     finally:
         connection.close()
 
 
-async def test_client_that_sends_first_learns_why_it_was_refused() -> None:
+@pytest.mark.parametrize(
+    ("kind", "closing"), [(HTTPConnection, "close"), (HTTPConnection, "TE, Close"), (Old, "x")]
+)
+async def test_client_that_sends_first_learns_why_it_was_refused(
+    kind: type[HTTPConnection], closing: str
+) -> None:
     async with running_api(FakeEngine) as api:
-        status, body = await asyncio.to_thread(_send, api)
+        status, body = await asyncio.to_thread(_send, api, kind, closing)
 
     assert status == 413
     assert b"image_too_large" in body
