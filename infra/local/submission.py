@@ -15,6 +15,8 @@ from infra.local.site import FOLDER, LIST_NAME, PAGE_FILE, absolute_list, site_u
 from services.cli.submit import send
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.domain.fetcher_answers import ListRequest, Submission
+from services.common.domain.redaction import hide_secrets
+from services.fetcher.sources.lists.documents import MAX_NAME_LENGTH
 
 MAX_LIST_BYTES = 64 * 1024 * 1024
 LIST_TIMEOUT_SECONDS = 60.0
@@ -38,7 +40,7 @@ async def submit(source: str | None, samples_port: int, fetcher: FetcherClient) 
         )
     if is_address(source):
         content_bytes, file_name = await _downloaded(source)
-        request = ListRequest(name=source)
+        request = ListRequest(name=hide_secrets(source)[:MAX_NAME_LENGTH])
         return await fetcher.submit_file(
             BytesIO(content_bytes), file_name=file_name, request=request
         )
