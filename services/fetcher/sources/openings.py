@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
@@ -51,6 +52,13 @@ from services.fetcher.sources.spool import SNIFFED_BYTES, Spool, run_stoppable, 
 from services.fetcher.sources.submitted import SubmittedFiles
 
 OPENED_AT_ONCE = 4
+_OLE_MARK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_OFFICE_FILE = re.compile(
+    rb"PK\x03\x04.{26}(\[Content_Types\]\.xml|_rels/\.rels|docProps/|mimetypeapplication/vnd\.oasis)",
+    re.DOTALL,
+)
+"""The first member of a zip that is a document (ECMA-376, part 2; OpenDocument 1.3, part 2)."""
+_OFFICE_REFUSED = "a document of an office program is not read: save a table as CSV, pages as PDF"
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,8 @@ class Openings:
 
     @asynccontextmanager
     async def _open_whole(self, whole: _Whole, options: ReadingOptions) -> AsyncIterator[Opened]:
+        if whole.start.startswith(_OLE_MARK) or _OFFICE_FILE.match(whole.start):
+            raise UnsupportedListFormatError(_OFFICE_REFUSED)
         if whole.sent.is_archive or sniff_archive(whole.start):
             yield self._open_archive(whole, options)
         elif whole.start.startswith(PDF_MARK) and not options.pages:
@@ -175,8 +185,10 @@ class Openings:
             return True
         if not begins_as_image(whole.start):
             return False
+        if whole.size > self._max_item_bytes:  # the worker says what it is
+            return True
         whole.file.seek(0)
-        content = await asyncio.to_thread(whole.file.read, self._max_item_bytes)
+        content = await asyncio.to_thread(whole.file.read)
         return await asyncio.to_thread(sniff, content) is not None
 
     def _check_item(self, whole: _Whole, options: ReadingOptions) -> None:

@@ -2,13 +2,17 @@
 
 import gzip
 from io import BytesIO
+from zipfile import ZIP_STORED
 
 import aiohttp
 import pytest
 
+from tests.support.archives import zip_of
 from tests.support.fetcher import Surroundings, get_json, post_list, running_fetcher, wait_done
 from tests.support.web import TWO_LENGTHS, WebSite, chunked, exchange, png
 
+WORKBOOK = zip_of({"[Content_Types].xml": b"<Types/>", "xl/media/image1.png": png(1)})
+ODS = b"application/vnd.oasis.opendocument.spreadsheet"
 FORM = '--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nx\r\n--b--\r\n'
 
 
@@ -142,18 +146,21 @@ async def test_request_that_is_no_list_is_a_problem(
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "content", "words"),
     [
-        ("page.pdf", "submit it as pages (--pages; over HTTP: pages=true)"),
-        ("one.jpg", "declared as an image, but not one of"),
-        ("list.docx", "is not supported: send text/plain"),
+        ("page.pdf", b"x", "submit it as pages (--pages; over HTTP: pages=true)"),
+        ("one.jpg", b"x", "declared as an image, but not one of"),
+        ("list.docx", b"x", "is not supported: send text/plain"),
+        ("list.xlsx", WORKBOOK, "save a table as CSV"),
+        ("list.ods", zip_of({"mimetype": ODS}, compression=ZIP_STORED), "save a table as CSV"),
+        ("list.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(512), "save a table as CSV"),
     ],
 )
 async def test_file_that_is_no_list_says_what_to_do(
-    api: aiohttp.ClientSession, name: str, words: str
+    api: aiohttp.ClientSession, name: str, content: bytes, words: str
 ) -> None:
     form = aiohttp.FormData()
-    form.add_field("file", b"x", filename=name)
+    form.add_field("file", content, filename=name)
     async with api.post("/batches", data=form) as response:
         problem = await response.json()
     assert (response.status, problem["code"]) == (415, "unsupported_list_format")
