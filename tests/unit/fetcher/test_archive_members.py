@@ -6,6 +6,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 from itertools import groupby
 from tempfile import TemporaryFile
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from services.common.domain.details import is_text
+from services.common.domain.tables.report import MAX_TABLES, Report
 from services.fetcher.sources.addresses import member_url, split_member
 from services.fetcher.sources.archives import ground_truth, members
 from services.fetcher.sources.archives.contents import MemberReader
@@ -28,6 +30,7 @@ from services.fetcher.sources.archives.members import (
     check_size,
     is_safe,
 )
+from services.fetcher.sources.archives.opening import list_archive
 from services.fetcher.sources.archives.rows import archive_rows
 from services.fetcher.sources.errors import Rejection, UnreadableFileError
 from services.fetcher.sources.lists.rows import ListItem, Row, to_row
@@ -125,6 +128,11 @@ def test_annotations_are_found_wherever_people_put_them(truth: dict[str, bytes])
     content = zip_of({"a.png": IMAGE, "sub/b.png": IMAGE, "c.png": IMAGE, **truth})
 
     assert texts_of(content) == {"a.png": "Où ; l'été", "sub/b.png": "b", "c.png": None}
+
+
+def test_numbered_images_have_no_text_in_common() -> None:
+    files = {"p.1.png": IMAGE, "p.2.png": IMAGE, "p.gt.txt": b"all of the page"}
+    assert texts_of(zip_of(files)) == {"p.1.png": None, "p.2.png": None}
 
 
 def test_table_in_a_folder_speaks_of_its_own_folder() -> None:
@@ -286,6 +294,18 @@ def test_all_that_is_known_of_the_images_has_a_limit_together(
     monkeypatch.setattr(ground_truth, "MAX_TRUTH_BYTES", len(table) + 4)
     with pytest.raises(ArchiveRefusedError, match="together"):
         rows_of(content)
+
+
+def test_archive_of_very_many_tables_is_read() -> None:
+    tables = {f"{'long' * 220}/{each}.csv": b"file,text\na.png,b\n" for each in range(1200)}
+    report = Report()
+    with TemporaryFile() as file:
+        file.write(zip_of(tables | {"a.png": IMAGE}))
+        file.seek(0)
+        (row,) = list_archive(file, URL, replace(LIMITS, members=2000), report)
+
+    assert isinstance(row, ListItem)
+    assert (row.annotation, len(report.tables)) == ("b", MAX_TABLES)
 
 
 def test_fragment_is_a_member_of_an_archive_and_else_dropped() -> None:

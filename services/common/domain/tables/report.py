@@ -16,6 +16,8 @@ AS_DESCRIPTIONS = ConfigDict(use_attribute_docstrings=True)
 MAX_NOTES = 100
 MAX_DAMAGED = 10_000
 """Unreadable rows after which a table is given up if they are the majority."""
+MAX_TABLES = 100
+"""Reported tables of an archive, which may have one for each image."""
 MAX_COLUMNS = 50
 """Reported names of columns, where each row has its own."""
 
@@ -89,7 +91,7 @@ class Report:
     data_set: dict[str, str] = field(default_factory=dict)
     """Likewise, its title and address: metadata of each image."""
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Of an archive or a folder: columns and encoding by the tables' paths."""
+    """Of an archive or a folder: columns and encoding by the tables' paths; of the first 100."""
 
     def count(self, row: TableRow | Damaged) -> None:
         """Count a row."""

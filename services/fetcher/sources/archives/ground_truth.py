@@ -12,7 +12,7 @@ from services.common.domain.tables.lines import detect_encoding, open_lines
 from services.common.domain.tables.list_format import ReadingOptions
 from services.common.domain.tables.names import ImageNames, canonical, without_suffix
 from services.common.domain.tables.records import Damaged
-from services.common.domain.tables.report import Note, Report, TableRow
+from services.common.domain.tables.report import MAX_TABLES, Note, Report, TableRow
 from services.fetcher.sources.archives.export_records import (
     add_details,
     line_of,
@@ -179,7 +179,8 @@ class ArchiveGroundTruth:
             found += self._add_row(name, row)
         if found or report.columns:
             self.used.add(name)
-        if (found or report.columns) and not sample_of(name, self._images):
+        is_table = (found or report.columns) and not sample_of(name, self._images)
+        if is_table and len(self._report.tables) < MAX_TABLES:
             self._report.tables[name] = {
                 "encoding": report.encoding,
                 "separator": report.separator,
@@ -243,14 +244,14 @@ def _beside(names: list[str], images: list[str]) -> Iterator[tuple[str, str]]:
     """Yield each image with a text file beside it, and its name.
 
     ``a.gt.txt`` or ``a.txt`` beside ``a.png``; also beside ``a.nrm.png``, the processed forms of
-    which share their text (OCRopus, GT4HistOCR).
+    which share their text (OCRopus, GT4HistOCR); ``a.1.png`` and ``a.2.png`` do not.
     """
     texts = {canonical(name).casefold(): name for name in names if name.lower().endswith(".txt")}
     for image in images:
         stem = without_suffix(canonical(image)).casefold()
         shorter = PurePosixPath(stem)
         candidates = [f"{stem}.gt.txt", f"{stem}.txt"]
-        if shorter.suffix:
+        if shorter.suffix and not shorter.suffix[1:].isdigit():
             candidates.append(f"{shorter.with_suffix('')}.gt.txt")
         if found := next((texts[each] for each in candidates if each in texts), None):
             yield image, found
