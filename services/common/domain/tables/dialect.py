@@ -21,6 +21,11 @@ _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 """Excel's declaration of the separator in the first line."""
 COMPLETE = re.compile(r"[^\s?#]\.(png|jpe?g|webp|tiff?|bmp|gif)([?#]\S*)?$", re.IGNORECASE)
 _NUMBERS = re.compile(r"[\d\s.,;:xX*%+-]*")
+_PAIR = re.compile(
+    r'"?https?://\S*?\.(?:png|jpe?g|webp|tiff?|bmp|gif)(?:[?#][^\s,;|"]*)?"?\s*([,;|])\s*(\S.*)',
+    re.IGNORECASE,
+)
+"""The URL of an image, and something behind it."""
 
 
 class NoHeaderError(ValueError):
@@ -153,6 +158,20 @@ def _without_header(
     return Dialect(
         separator, is_quoted(separator, hints), _by_position(wanted, width), start, start
     )
+
+
+def separator_of_pairs(lines: Sequence[str]) -> str | None:
+    """Return the separator of a text file whose lines are a URL and its text, or a URL alone.
+
+    None: a line has no text, or one behind a space.
+    """
+    lines = [line.strip("\ufeff \t\r\n") for line in lines]
+    pairs = [found for line in lines if (found := _PAIR.fullmatch(line))]
+    texts = sum(not _NUMBERS.fullmatch(pair[2]) and "=" not in pair[2] for pair in pairs)
+    texts -= sum("://" in pair[2] for pair in pairs)
+    are_all = len(pairs) + sum(bool(COMPLETE.search(line)) for line in lines) >= len(lines)
+    separators = {pair[1] for pair in pairs}
+    return separators.pop() if len(separators) == 1 and are_all and texts * 2 > len(pairs) else None
 
 
 def _by_position(wanted: Wanted, width: int) -> Columns:

@@ -8,7 +8,13 @@ from itertools import islice
 from typing import IO, Any
 
 from services.common.domain.tables.columns import find_columns, missing
-from services.common.domain.tables.dialect import COMPLETE, NoHeaderError, split
+from services.common.domain.tables.dialect import (
+    COMPLETE,
+    SAMPLE_ROWS,
+    NoHeaderError,
+    separator_of_pairs,
+    split,
+)
 from services.common.domain.tables.json_rows import read_items, read_json_lines
 from services.common.domain.tables.lines import (
     FileLine,
@@ -162,17 +168,19 @@ def _cut(line: str) -> tuple[str, str | None]:
 
 def _separator_of_text(file: IO[bytes], encoding: str, options: ReadingOptions) -> str | None:
     """Return the separator if a text file is a table, such as Excel's Unicode text."""
-    lines = (line.text for line in open_lines(file, encoding) if line.text.strip(_MARKS))
-    first = next(islice(lines, 1), "")
+    lines = (line.text for line in open_lines(file, encoding))
+    known = (line for line in lines if line.strip(_MARKS)[:1] not in {"", "#"})
+    sample = list(islice(known, SAMPLE_ROWS))
+    first = sample[0] if sample else ""
     if "\t" in first.strip():
         return "\t"
-    for separator in (",", ";"):
+    for separator in (",", ";", "|"):
         cells = split(first, separator, is_quoted=True)
         if len(cells) > 1 and not is_url(cells[0]) and find_columns(cells, options.wanted(WANTED)):
             return separator
     if options.names_columns:
         raise NoHeaderError(missing([first.strip()], options.wanted(WANTED)))
-    return None
+    return separator_of_pairs(sample)
 
 
 def _refusing(rows: Iterator[Row]) -> Iterator[Row]:
