@@ -14,7 +14,10 @@ MAX_FILE_BYTES = 101 * 1024 * 1024
 """Above all limits of the fetcher: larger files are truncated to it, and refused."""
 _BEGINNING_BYTES = 64
 _SENT_WHOLE = frozenset(
-    {".txt", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".xml"}
+    {
+        *(".txt", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".xml"),
+        *(".yml", ".yaml"),
+    }
 )
 
 
@@ -22,7 +25,7 @@ def files_of(folder: Path) -> dict[str, Path]:
     """Return the files below a folder by relative path, without links and hidden files.
 
     Raises:
-        CommandError: One of them, or a folder, can't be read.
+        CommandError: One of them, or a folder, can't be read, or has the name of another one.
     """
 
     def refuse(error: OSError) -> None:
@@ -36,7 +39,9 @@ def files_of(folder: Path) -> dict[str, Path]:
                 continue
             if not os.access(path, os.R_OK):
                 raise _unreadable(path, "permission denied")
-            found[_readable(path.relative_to(folder))] = path
+            if (name := readable(path.relative_to(folder))) in found:
+                raise _unreadable(path, "its name is not UTF-8, and reads as another one's")
+            found[name] = path
     return dict(sorted(found.items()))
 
 
@@ -71,7 +76,7 @@ def tar_pieces(files: dict[str, Path], *, documents: bool = False) -> Iterator[b
     yield END
 
 
-def _readable(path: Path) -> str:
+def readable(path: Path | str) -> str:
     """Return a path as text, also with invalid bytes."""
     return os.fsencode(path).decode(errors="replace")
 
