@@ -1,10 +1,12 @@
 """``docreco submit``: submit a list of image URLs, or images, to the fetcher."""
 
 import asyncio
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
+import zlib
+from collections.abc import AsyncIterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, Annotated, cast
@@ -14,7 +16,7 @@ from pydantic import HttpUrl
 
 from services.cli.errors import CommandError, ExitStatus, status_of
 from services.cli.fetcher import open_fetcher
-from services.cli.folder import files_of, packed
+from services.cli.folder import files_of, packed, readable
 from services.cli.options import ColumnOfTexts, ColumnOfUrls, Encoding, tabular
 from services.cli.output import Output, Table, cell, plain
 from services.cli.parquet_folder import merged, parquet_files
@@ -23,10 +25,12 @@ from services.cli.settings import CliSettings
 from services.cli.watch import watch_batch
 from services.common.adapters.fetcher_api import FetcherClient
 from services.common.domain.fetcher_answers import AS_FOUND, ListRequest, Preview, Submission
-from services.common.domain.tables.list_format import ListFormat, sniff_format
+from services.common.domain.image_formats import begins_as_image, is_pdf
+from services.common.domain.tables.list_format import ListFormat, sniff_archive, sniff_format
 
 SHOWN_REJECTIONS = 20
 _PEEKED_BYTES = 4096
+_GZIP_BITS = 31
 LMDB_FILE = "data.mdb"
 """A folder that holds it is a database of LMDB, not a folder of images."""
 _ENDINGS = {
@@ -183,45 +187,56 @@ async def send(
     """
     if source.startswith(("http://", "https://")):
         return await fetcher.submit_url(source, request=request, idempotency_key=idempotency_key)
-    if (folder := await asyncio.to_thread(_folder, source)) is not None:
-        name, files = folder
-        if tables := parquet_files(files):
-            with merged(tables) as content:
-                return await fetcher.submit_file(
-                    content,
-                    file_name=f"{name}.parquet",
-                    request=request,
-                    idempotency_key=idempotency_key,
-                )
+    with ExitStack() as stack:
+        opening = _opened(source, request, stdin_format)
+        file = await asyncio.to_thread(stack.enter_context, opening)
         return await fetcher.submit_file(
-            packed(files, documents=request.pages),
-            file_name=f"{name}.tar",
-            request=replace(request, kind="folder"),
+            file.content,
+            file_name=file.name,
+            request=replace(request, kind=file.kind),
             idempotency_key=idempotency_key,
         )
-    database = Path(source) / LMDB_FILE
-    with _opened(str(database) if database.is_file() else source) as content:
-        if source == "-":
-            file_name = f"stdin.{stdin_format or _ending_of(content)}"
-        else:
-            file_name = Path(source).name + (".mdb" if database.is_file() else "")
-        return await fetcher.submit_file(
-            content, file_name=file_name, request=request, idempotency_key=idempotency_key
-        )
 
 
-def _folder(source: str) -> tuple[str, dict[str, Path]] | None:
-    """Return name and files of a folder, or None for another source."""
+@dataclass(frozen=True)
+class _File:
+    """What is sent, with its name."""
+
+    content: IO[bytes] | AsyncIterable[bytes]
+    name: str
+    kind: str | None = None
+
+
+@contextmanager
+def _opened(source: str, request: ListRequest, stdin_format: str | None) -> Iterator[_File]:
     path = Path(source)
-    if source == "-" or not path.is_dir() or (path / LMDB_FILE).is_file():
-        return None
-    return path.resolve().name or "folder", files_of(path)
+    database = path / LMDB_FILE
+    if source == "-":
+        with _standard_input() as content:
+            yield _File(content, f"stdin.{stdin_format}" if stdin_format else _name_of(content))
+    elif database.is_file():
+        with _local_file(database) as content:
+            yield _File(content, f"{readable(path.name)}.mdb")
+    elif path.is_dir():
+        name, files = readable(path.resolve().name) or "folder", files_of(path)
+        if tables := parquet_files(files):
+            with merged(tables) as content:
+                yield _File(content, f"{name}.parquet")
+        else:
+            yield _File(packed(files, documents=request.pages), f"{name}.tar", "folder")
+    else:
+        with _local_file(path) as content:
+            yield _File(content, readable(path.name))
 
 
-def _ending_of(content: IO[bytes]) -> str:
-    """Detect the suffix by the first bytes, without consuming them."""
+def _name_of(content: IO[bytes]) -> str:
+    """Return a name by the first bytes, without consuming them; a list's has its suffix."""
     start = cast("BufferedReader", content).peek(_PEEKED_BYTES)
-    return _ENDINGS[sniff_format(BytesIO(start))]
+    with suppress(zlib.error):  # it is not gzip
+        start = zlib.decompressobj(_GZIP_BITS).decompress(start, _PEEKED_BYTES)
+    if begins_as_image(start) or is_pdf(start) or sniff_archive(start):
+        return "stdin"
+    return f"stdin.{_ENDINGS[sniff_format(BytesIO(start))]}"
 
 
 @contextmanager
@@ -234,14 +249,13 @@ def _standard_input() -> Iterator[IO[bytes]]:
             content.detach()
 
 
-def _opened(source: str) -> AbstractContextManager[IO[bytes]]:
-    if source == "-":
-        return _standard_input()
+def _local_file(path: Path) -> IO[bytes]:
     try:
-        return Path(source).open("rb")
+        # by its descriptor: the client would try to send the path, which may be no text
+        return os.fdopen(os.open(path, os.O_RDONLY), "rb")
     except OSError as error:
         raise CommandError(
-            f"{source}: {error.strerror}",
+            f"{path}: {error.strerror}",
             status=status_of(error),
             hint="Give the path or http(s) URL of a list, - for standard input, or a folder.",
         ) from error

@@ -63,7 +63,7 @@ class ScriptedFetcher:
             self.submitted.append(
                 {
                     "file_name": file.filename,
-                    "content": file.file.read().decode(),
+                    "content": file.file.read().decode(errors="surrogateescape"),
                     "name": form.get("name"),
                 }
             )

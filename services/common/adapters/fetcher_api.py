@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from mimetypes import guess_type
 from typing import IO, Any, TypeVar
 from urllib.parse import quote
 
@@ -84,7 +85,8 @@ class FetcherClient:
         form = FormData(quote_fields=False)  # otherwise names would be percent-encoded
         if request.name is not None:
             form.add_field("name", request.name)
-        form.add_field("file", content, filename=file_name)
+        content_type, _ = guess_type(file_name)
+        form.add_field("file", content, filename=file_name, content_type=content_type)
         return await self._submit(request, idempotency_key, data=form)
 
     async def submit_url(

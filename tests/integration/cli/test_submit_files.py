@@ -266,6 +266,19 @@ async def test_pages_are_put_into_their_bucket(pipeline: Pipeline, tmp_path: Pat
     assert {each["key"] for each in items if each.get("is_page")} == names.keys() - {given}
 
 
+async def test_scan_that_is_larger_than_a_line_is_a_page(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    scan = tmp_path / "scan.tif"
+    Image.open(BytesIO(noise())).save(scan, compression="tiff_deflate")  # its header is at the end
+
+    told = await pipeline.submit(scan, "--pages")
+
+    assert told["batch"]["counts"]["stored"] == 1
+    status, output = await docreco("submit", scan)
+    assert (status, "an image has more than" in " ".join(output.split())) == (4, True)
+
+
 async def test_list_says_which_images_are_pages(
     pipeline: Pipeline, site: WebSite, tmp_path: Path
 ) -> None:

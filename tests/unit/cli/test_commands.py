@@ -1,7 +1,9 @@
 """``docreco submit`` and ``watch`` against the fetcher's contract; exit statuses and --json."""
 
 import csv
+import gzip
 import json
+import os
 import sys
 import tomllib
 from collections.abc import AsyncIterator
@@ -26,6 +28,7 @@ from tests.support.fetcher_api import (
     problem,
     scripted_fetcher,
 )
+from tests.support.images import png_header
 
 LIST = "http://site.example/a.png\nhttp://site.example/b.png\n"
 
@@ -82,6 +85,30 @@ async def test_submit_reads_standard_input_as_it_looks(
     assert result.exit_code == 0
     assert fetcher.submitted[0]["file_name"] == file_name
     assert fetcher.submitted[0]["content"] == content
+
+
+@pytest.mark.parametrize(
+    ("content", "file_name"),
+    [
+        (gzip.compress(b'{"url": "http://site.example/a"}\n'), "stdin.jsonl"),
+        (png_header(3, 2), "stdin"),
+        (b"%PDF-1.7\n", "stdin"),
+    ],
+    ids=["gzip", "image", "PDF"],
+)
+async def test_submit_names_standard_input_for_what_it_is(
+    fetcher: ScriptedFetcher, content: bytes, file_name: str
+) -> None:
+    await docreco("submit", "-", stdin=content)
+    assert fetcher.submitted[0]["file_name"] == file_name
+    assert fetcher.submitted[0]["content"] == content.decode(errors="surrogateescape")
+
+
+async def test_submit_takes_a_file_of_any_name(fetcher: ScriptedFetcher, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b'caf\xe9 "a".txt')
+    path.write_text(LIST)
+    assert (await docreco("submit", path)).exit_code == 0
+    assert fetcher.submitted[0]["file_name"] == 'caf\N{REPLACEMENT CHARACTER} "a".txt'
 
 
 async def test_submit_reads_standard_input_as_it_is_told(fetcher: ScriptedFetcher) -> None:
