@@ -145,38 +145,54 @@ async def paginate(
         fields: Projection with the key's field; None: all.
         clock: Seconds, by which ranges are fitted.
     """
-    extent, missing, total = key.step, limit, 0.0
+    ranges, sort = _Ranges(key, limit), [(key.field, key.direction), ("_id", key.direction)]
     while True:
         begun = clock()
-        is_tie = after is not None and after.document_id is not None
-        condition, end = _range(key, after, extent)
-        found = repository.find_range(
-            where,
-            condition,
-            sort=[(key.field, key.direction), ("_id", key.direction)],
-            limit=limit,
-            fields=fields,
-        )
+        condition, end = _range(key, after, ranges.extent)
+        found = repository.find_range(where, condition, sort=sort, limit=limit, fields=fields)
         documents = [document async for document in found]
-        seconds = clock() - begun
-        total += seconds
-        if len(documents) == limit:
-            start = key.first if after is None else after.value
-            after = cursor_behind(documents[-1], key)
-            # The next page is about as wide as this one
-            extent = max(key.decode(after.value) - key.decode(start), key.step, key=abs)
-            missing = limit
-        else:
-            after = Cursor(end)
-            missing = missing - len(documents) if missing > len(documents) else limit
-            if not is_tie:
-                wanted = max(QUERY_SECONDS, QUERY_SHARE * total)
-                growth = _growth(wanted / max(seconds, 1e-9), len(documents), missing)
-                extent = max(extent * growth, key.step, key=abs)
-        has_ended = after.document_id is None and after.value == key.last
+        last = cursor_behind(documents[-1], key) if len(documents) == limit else None
+        ranges.fit(after, last, len(documents), clock() - begun)
+        after = last or Cursor(end)
+        has_ended = last is None and end == key.last
         yield Page(documents, None if has_ended else after)
         if has_ended:
             return
+
+
+class _Ranges:
+    """Fits the extent of the next range to what the last ones took and found."""
+
+    def __init__(self, key: SortKey, limit: int) -> None:
+        self.extent = key.step
+        self._key = key
+        self._limit = limit
+        self._missing = limit
+        """Documents until a page is full."""
+        self._total_seconds = 0.0
+
+    def fit(self, after: Cursor | None, last: Cursor | None, found: int, seconds: float) -> None:
+        """Fit it to a range.
+
+        Args:
+            after: Cursor that the range began at.
+            last: Of the last document of a full page; None: it was not full.
+            found: Number of documents.
+            seconds: Time of its query.
+        """
+        key = self._key
+        self._total_seconds += seconds
+        if last is not None:
+            start = key.first if after is None else after.value
+            # The next page is about as wide as this one
+            self.extent = max(key.decode(last.value) - key.decode(start), key.step, key=abs)
+            self._missing = self._limit
+            return
+        self._missing = self._missing - found if self._missing > found else self._limit
+        if after is None or after.document_id is None:  # otherwise it was of one value
+            wanted = max(QUERY_SECONDS, QUERY_SHARE * self._total_seconds)
+            growth = _growth(wanted / max(seconds, 1e-9), found, self._missing)
+            self.extent = max(self.extent * growth, key.step, key=abs)
 
 
 def cursor_behind(document: StoredRecord, key: SortKey) -> Cursor:
