@@ -75,7 +75,7 @@ def create_app(
         )
     )
     app.include_router(
-        _prediction_router(settings, service, metrics),
+        _PredictionRoutes(settings, service, metrics).router(),
         dependencies=[Depends(require_bearer(token, setting="OCR_API_TOKEN"))] if token else [],
     )
     install_problem_handlers(app)
@@ -83,50 +83,53 @@ def create_app(
     return app
 
 
-def _prediction_router(
-    settings: OcrSettings, service: OcrService, metrics: OcrMetrics
-) -> APIRouter:
-    router = APIRouter(tags=["prediction"])
-    held = HeldBytes(settings.max_held_bytes)
-    one = BodyLimits(settings.max_image_bytes, settings.upload_timeout_seconds)
-    many = BodyLimits(settings.max_batch_bytes, settings.upload_timeout_seconds, MAX_FILES)
+class _PredictionRoutes:
+    def __init__(self, settings: OcrSettings, service: OcrService, metrics: OcrMetrics) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._held = HeldBytes(settings.max_held_bytes)
+        timeout_seconds = settings.upload_timeout_seconds
+        self._one = BodyLimits(settings.max_image_bytes, timeout_seconds)
+        self._many = BodyLimits(settings.max_batch_bytes, timeout_seconds, MAX_FILES)
 
-    @contextmanager
-    def admitted() -> Iterator[Hold]:
-        service.predictor.check_room()
-        with metrics.in_flight(), held.holding() as hold:
-            yield hold
+    def router(self) -> APIRouter:
+        router = APIRouter(tags=["prediction"])
+        router.post(
+            "/predict",
+            summary="Read the text of an image",
+            responses=openapi.predict_responses(),
+            openapi_extra=openapi.PREDICT,
+        )(self.predict)
+        router.post(
+            "/predict/batch",
+            summary="Read the texts of up to 64 images",
+            responses=openapi.batch_responses(),
+            openapi_extra=openapi.BATCH,
+        )(self.predict_batch)
+        return router
 
-    @router.post(
-        "/predict",
-        summary="Read the text of an image",
-        responses=openapi.predict_responses(),
-        openapi_extra=openapi.PREDICT,
-    )
-    async def predict(request: Request) -> Prediction:
-        with admitted() as hold:
+    async def predict(self, request: Request) -> Prediction:
+        with self._admitted() as hold:
             may_collect = _may_collect(request)
             if media_type(request) == "application/json":
-                asked = await receive_url(request, one, hold)
-                work = service.predict_url(asked, hold, may_collect=may_collect)
+                asked = await receive_url(request, self._one, hold)
+                work = self._service.predict_url(asked, hold, may_collect=may_collect)
                 return await _until_disconnect(request, work)
-            form = await receive_form(request, "file", one, hold)
-            origin = service.provenance(form.fields) if may_collect else None
-            return await _until_disconnect(request, service.predict(form.files[0], origin))
+            form = await receive_form(request, "file", self._one, hold)
+            origin = self._service.provenance(form.fields) if may_collect else None
+            return await _until_disconnect(request, self._service.predict(form.files[0], origin))
 
-    @router.post(
-        "/predict/batch",
-        summary="Read the texts of up to 64 images",
-        responses=openapi.batch_responses(),
-        openapi_extra=openapi.BATCH,
-    )
-    async def predict_batch(request: Request) -> Predictions:
-        with admitted() as hold:
-            origin = service.provenance({}) if _may_collect(request) else None
-            form = await receive_form(request, "files", many, hold)
-            return await _until_disconnect(request, service.predict_all(form.files, origin))
+    async def predict_batch(self, request: Request) -> Predictions:
+        with self._admitted() as hold:
+            origin = self._service.provenance({}) if _may_collect(request) else None
+            form = await receive_form(request, "files", self._many, hold)
+            return await _until_disconnect(request, self._service.predict_all(form.files, origin))
 
-    return router
+    @contextmanager
+    def _admitted(self) -> Iterator[Hold]:
+        self._service.predictor.check_room()
+        with self._metrics.in_flight(), self._held.holding() as hold:
+            yield hold
 
 
 def _may_collect(request: Request) -> bool:

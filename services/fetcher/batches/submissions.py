@@ -201,14 +201,21 @@ class Submissions:
             raise StrictListError(rejections, reading)
         if keep is not None:
             await keep()
-        first, count = tuple(rejections.first), rejections.count
-        licence = batch.licence or reading.licence
-        batch = batch.having(rejected=first, rejected_count=count, reading=reading, licence=licence)
+        batch = batch.having(
+            rejected=tuple(rejections.first),
+            rejected_count=rejections.count,
+            reading=reading,
+            licence=batch.licence or reading.licence,
+        )
+        await self._complete(batch)
+        return batch
+
+    async def _complete(self, batch: Batch) -> None:
+        """Mark a list as complete, and let it be dispatched."""
         if not await self._batches.load(batch):
             await self._pages.clear(batch.id)  # pages written after the cleanup
             raise ListClearedError("the list took too long: send it again")
         self._wake.set()
-        return batch
 
     async def _write_pages(
         self,
