@@ -214,9 +214,11 @@ class Batch(Record):
 
     def completed(self, counts: Counts) -> Counts:
         """Return counts with items without document as queued or cancelled."""
-        by_outcome = dict(counts.by_outcome)
-        by_outcome[self.outcome_of_rest] += self.accepted - counts.total
-        return replace(counts, by_outcome=by_outcome)
+        by_outcome, rest = dict(counts.by_outcome), self.accepted - counts.total
+        by_outcome[self.outcome_of_rest] += rest
+        times = (counts.finished_at, self.cancelled_at if rest else None)
+        finished_at = max((each for each in times if each is not None), default=None)
+        return replace(counts, by_outcome=by_outcome, finished_at=finished_at)
 
     def state(self, counts: Counts) -> BatchState:
         """Return its state, given the counts of its items."""

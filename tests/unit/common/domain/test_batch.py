@@ -108,12 +108,13 @@ def test_items_without_document_are_counted(
     cancelled_at: datetime | None, rest: ItemOutcome
 ) -> None:
     batch = batch_of(accepted=9, cancelled_at=cancelled_at)
-    known = counts_of(stored=3, failed=1, queued=1, cancelled=1)
+    known = replace(counts_of(stored=3, failed=1, queued=1, cancelled=1), finished_at=None)
 
     counts = batch.completed(known)
 
     expected = Counter(known.by_outcome) + Counter({rest: 3})
-    assert counts == replace(known, by_outcome={**NO_ITEMS.by_outcome, **expected})
+    by_outcome = {**NO_ITEMS.by_outcome, **expected}
+    assert counts == replace(known, by_outcome=by_outcome, finished_at=cancelled_at)
     assert counts.total == 9
 
 
