@@ -200,7 +200,7 @@ async def send(
 
 @dataclass(frozen=True)
 class _File:
-    """What is sent, with its name."""
+    """Content to send, with its name."""
 
     content: IO[bytes] | AsyncIterable[bytes]
     name: str
