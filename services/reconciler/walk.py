@@ -23,6 +23,7 @@ from services.common.adapters.synthetic_events import (
     sequencer_at,
     stored_notification,
 )
+from services.common.domain.objects import UnreadableObjectError
 from services.reconciler.compare import (
     MOST_REMOVALS,
     TO_QUEUE,
@@ -240,7 +241,10 @@ class Reconciler:
     async def _look_again(self, before: Pair) -> Pair | None:
         """Return the current pair with the object's metadata; None: neither exists."""
         document = await self._images.get(f"{self._store.bucket}/{before.key}")
-        now = await self._store.head(before.key)
+        try:
+            now = await self._store.head(before.key)
+        except UnreadableObjectError:
+            return Pair(before.key, before.listed, document)  # as it is known without its headers
         if now is None and document is None:
             return None
         if now is None or before.listed is None:

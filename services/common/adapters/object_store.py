@@ -17,7 +17,12 @@ from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from services.common.domain.errors import ObjectNotFoundError, ObjectStoreUnavailableError
-from services.common.domain.objects import LoadedObject, ObjectInfo, ObjectTooLargeError
+from services.common.domain.objects import (
+    LoadedObject,
+    ObjectInfo,
+    ObjectTooLargeError,
+    UnreadableObjectError,
+)
 from services.common.runtime.settings import S3Settings
 
 if TYPE_CHECKING:  # stubs are a development dependency
@@ -244,6 +249,8 @@ class ObjectStore:
             reason = f"{problem.get('Code')}: {problem.get('Message')}"
             raise ObjectStoreUnavailableError(reason) from error
         except _SERVER_FAULTS as error:
+            if isinstance(getattr(error, "kwargs", {}).get("error"), UnicodeError):
+                raise UnreadableObjectError(f"{key}: its headers are not UTF-8") from error
             raise ObjectStoreUnavailableError(f"{type(error).__name__}: {error}") from error
 
 

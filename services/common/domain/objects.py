@@ -29,6 +29,12 @@ class LoadedObject:
     content: bytes
 
 
+class UnreadableObjectError(PermanentError):
+    """The client can't read the object, whose headers are not UTF-8; others it can."""
+
+    code = "unreadable_object"
+
+
 class ObjectTooLargeError(PermanentError):
     """The object exceeds the reader's limit."""
 

@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from aiohttp import ClientSession
 
 from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.rabbitmq.messaging import open_publisher
@@ -20,6 +21,7 @@ from services.reconciler.compare import BucketPart, State
 from services.reconciler.passes import make_pass
 from services.reconciler.settings import ReconcilerSettings
 from services.reconciler.uploads import queue_uploads
+from tests.support.indexing import IMAGE
 from tests.support.reconciling import Site, found
 from tests.support.waiting import eventually
 
@@ -196,6 +198,34 @@ async def test_what_is_parked_is_not_queued_again(site: Site) -> None:
 
     await site.upload("parked.png", b"other bytes")
     assert found(await site.reconcile())[State.MISSING] == 2
+
+
+async def test_object_whose_headers_cannot_be_read_holds_nothing_up(site: Site) -> None:
+    store = site.store
+    form = await store.client.generate_presigned_post(
+        store.bucket, "odd.png", Conditions=[["starts-with", "$Content-Type", ""]]
+    )
+    fields = {**form["fields"], "Content-Type": "image/caf\xe9", "file": IMAGE.decode()}
+    parts = [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    body = "".join([*parts, "--b--\r\n"]).encode("latin-1")
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    async with (
+        ClientSession() as session,
+        session.post(form["url"], data=body, headers=headers) as response,
+    ):
+        assert response.status == 204
+    await site.upload("z.png")
+
+    first = await site.reconcile()
+    async with site.consuming() as settlements:
+        await site.document("z.png", status="predicted")
+        assert sorted(await settlements.until(2)) == ["predicted", "unreadable_object"]
+
+    assert found(first) == {State.MISSING: 2}
+    assert found(await site.reconcile()) == {State.PARKED: 1, State.IN_ORDER: 1}
 
 
 async def test_backfill_leaves_room_for_fresh_images(site: Site) -> None:

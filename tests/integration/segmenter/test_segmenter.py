@@ -430,12 +430,10 @@ async def test_line_drawn_too_late_leaves_no_image(
         if code == "forgotten":
             await Forgotten(stage.database.forgotten).add(images={sha256: ()})
         else:
-            await stage.worker().handle(removal)
+            await stage.worker().handle(await stage.removed("a.png"))
         await write(self, *args)
 
     body = PageRequest(cut=cut).within((await stage.created("a.png")).body)
-    removal = await stage.removed("a.png") if code == "stale" else Delivery(b"")
-    await stage.put("a.png", page_file())
     monkeypatch.setattr(LineStore, "write", write_late)
 
     assert await stage.worker().handle(Delivery(body)) == code

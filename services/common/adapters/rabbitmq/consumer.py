@@ -117,9 +117,13 @@ class Consumer:
     async def _consume_once(
         self, stop: asyncio.Event, drain_seconds: float
     ) -> UnavailableError | None:
-        """Consume on one connection; return the error that ended it (None: stopped)."""
-        async with connect(self._settings) as connection:
-            session = Session(Publisher(await open_channel(connection, confirms=True)))
+        """Consume until a server is missing; return the error that says which (None: stopped).
+
+        Copies are published on a connection of their own: where RabbitMQ is short of memory or disk
+        it reads nothing more from a connection that publishes, acknowledgements included.
+        """
+        async with connect(self._settings) as connection, connect(self._settings) as publishing:
+            session = Session(Publisher(await open_channel(publishing, confirms=True)))
             channel = await open_channel(connection, confirms=False)
             with translate_broker_errors(self._queues.work):
                 await channel.set_qos(prefetch_count=self._prefetch)

@@ -1,0 +1,89 @@
+"""RabbitMQ without disk reads nothing from a connection that publishes; the rest goes on."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from pydantic import AmqpDsn
+
+from infra.local import servers
+from infra.local.locate import locate_epmd, locate_rabbitmq
+from infra.local.ports import pick_free_ports
+from infra.local.settings import LocalSettings
+from infra.local.supervisor import Program, Supervisor
+from services.common.adapters.rabbitmq.consumer import Consumer
+from services.common.adapters.rabbitmq.messaging import open_publisher
+from services.common.adapters.rabbitmq.retry_policy import Delivery
+from services.common.runtime.settings import AmqpSettings
+from services.consumer.ocr_client import OcrFailedError
+from tests.support.indexing import open_queues
+from tests.support.waiting import eventually
+
+GOOD = 12
+MORE_THAN_THERE_IS = str(10**15)
+
+
+class Broker:
+    """A RabbitMQ of the test alone: an alarm is of the whole server."""
+
+    def __init__(self, program: Program, home: servers.Home) -> None:
+        self._program = program
+        self.settings = AmqpSettings(url=AmqpDsn(home.amqp_url))
+
+    def leave_disk(self, least_bytes: str) -> None:
+        """Set how much of the disk must be free."""
+        control = str(Path(self._program.argv[0]).with_name("rabbitmqctl"))
+        subprocess.run(  # noqa: S603
+            [control, "-n", servers.RABBITMQ_NODE, "set_disk_free_limit", least_bytes],
+            env=dict(self._program.env),
+            check=True,
+            capture_output=True,
+        )
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    rabbitmq, epmd = locate_rabbitmq(), locate_epmd()
+    assert rabbitmq is not None
+    assert epmd is not None
+    home = servers.Home(LocalSettings(folder=tmp_path), pick_free_ports())
+    program = servers.rabbitmq(rabbitmq, home)
+    async with Supervisor(lambda _: None) as supervisor:
+        await supervisor.start(servers.epmd(epmd, home))
+        await supervisor.start(program)
+        yield Broker(program, home)
+
+
+async def test_copy_that_waits_for_disk_holds_up_no_other_delivery(broker: Broker) -> None:
+    stop, settled = asyncio.Event(), list[str]()
+
+    async def handle(delivery: Delivery) -> str:
+        if delivery.body == b"bad":
+            raise OcrFailedError("its copy has to wait")
+        return "done"
+
+    async def all_good() -> bool:
+        return settled.count("done") == GOOD
+
+    async with open_queues(broker.settings) as queues:
+        async with open_publisher(broker.settings) as publisher:
+            for body in (b"bad", *[b"good"] * GOOD):
+                await publisher.publish(body, queue=queues.work)
+        await asyncio.to_thread(broker.leave_disk, MORE_THAN_THERE_IS)
+        consumer = Consumer(
+            broker.settings,
+            queues,
+            handle,
+            prefetch=3,
+            checks={},
+            on_settled=lambda _, code: settled.append(code),
+        )
+        running = asyncio.create_task(consumer.run(stop, drain_seconds=0))
+
+        await eventually(all_good, seconds=25)  # before the copy's time limit ends the connection
+
+        await asyncio.to_thread(broker.leave_disk, "1MB")
+        stop.set()
+        await running
