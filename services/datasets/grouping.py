@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.common.domain.annotations import compose
 from services.common.domain.image import ImageDocument
 from services.common.domain.image_filter import NO_LIMITS, Limits
 from services.datasets.copies import ImageOrigin, provenance_of
@@ -85,8 +86,8 @@ def source_group(provenance: ImageOrigin) -> str:
     if provenance.hosts:
         return f"host:{provenance.hosts[0]}"
     if provenance.collection:
-        return f"collection:{provenance.collection}"
-    return f"folder:{provenance.key.rpartition('/')[0]}"
+        return f"collection:{compose(provenance.collection)}"
+    return f"folder:{compose(provenance.key.rpartition('/')[0])}"
 
 
 def _values(provenance: ImageOrigin, group_by: str) -> list[str]:
@@ -107,7 +108,8 @@ def _values(provenance: ImageOrigin, group_by: str) -> list[str]:
             values = []
     if group_by not in {GROUP, "collection", IMAGE}:
         values += [_within(each.metadata, key) for each in sources]
-    return list(dict.fromkeys(f"{group_by}:{value}" for value in values if value))
+    # One name, in whichever normal form lists and file systems have it
+    return list(dict.fromkeys(f"{group_by}:{compose(value)}" for value in values if value))
 
 
 def _within(metadata: object, key: str) -> str | None:

@@ -34,6 +34,9 @@ def rule(group_by: str = "group", *, use_given: bool = False) -> Splitting:
     ("group_by", "source", "groups"),
     [
         ("group", {"group": "letter 7"}, ["group:letter 7"]),
+        ("group", {"group": "He\u0301le\u0300ne"}, ["group:H\u00e9l\u00e8ne"]),
+        ("metadata.a", {"metadata": {"a": "e\u0301"}}, ["metadata.a:\u00e9"]),
+        ("source", {"collection": "e\u0301"}, ["collection:\u00e9"]),
         ("group", {"metadata": {"group": "no group"}}, []),
         ("document", {"metadata": {"document": "d"}, "group": "hand 2"}, ["document:d"]),
         ("document", {"group": "hand 2"}, ["group:hand 2"]),
