@@ -53,8 +53,11 @@ async def failed_csv(
 ) -> AsyncIterator[str]:
     """Yield failed items as CSV (RFC 4180) that can be sent to ``POST /batches``.
 
-    For spreadsheets, formulas are escaped by an apostrophe; do not submit that list again.
+    For spreadsheets, formulas are escaped by an apostrophe, and a byte order mark says that it is
+    UTF-8; do not submit that list again.
     """
+    if for_spreadsheet:
+        yield "\ufeff"
     yield _csv_row(["url", *FAILED_COLUMNS, "metadata"])
     async for item in items:
         cells = [item.url, *(getattr(item, name) for name in FAILED_COLUMNS)]

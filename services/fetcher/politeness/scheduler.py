@@ -37,6 +37,8 @@ DELAYED_PER_MINUTE = 12_000
 """Token bucket of delayed deliveries: each costs RabbitMQ a copy."""
 KNOWN_HOSTS = 10_000
 
+_THROTTLING = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+"""Also of robots.txt; S3 answers 503 "Slow Down" without ``Retry-After``."""
 _NO_RESPONSE = frozenset({"timeout", "connection_failed", "dns_failure"})
 
 
@@ -145,8 +147,8 @@ class HostScheduler:
         """Record a missing or throttling response of a host."""
         host, now = self._host(name), asyncio.get_running_loop().time()
         before, retry_after = host.paused_until, error.retry_after_seconds
-        is_overloaded = error.http_status == HTTPStatus.SERVICE_UNAVAILABLE  # S3's "Slow Down"
-        if error.code == "rate_limited" or is_overloaded or retry_after is not None:
+        is_throttling = error.code == "rate_limited" or error.http_status in _THROTTLING
+        if is_throttling or retry_after is not None:
             host.throttled(now, retry_after)
         elif error.code in _NO_RESPONSE:
             host.record_no_response(now)

@@ -253,13 +253,13 @@ async def test_throttled_host_delays_its_jobs_until_it_is_given_up() -> None:
     assert str(late) == "a throttles every request and is paused"
 
 
-@pytest.mark.parametrize(("status", "order"), [(500, ["a"]), (503, [])])
+@pytest.mark.parametrize(("status", "order"), [(500, ["a"]), (503, []), (429, [])])
 @in_virtual_time
 async def test_host_is_left_alone_when_it_says_that_it_is_overloaded(
     status: int, order: list[str]
 ) -> None:
     scheduler = make_scheduler(SlotLimits(5, 5))
-    error = FailedDownloadError("http_server_error", "no Retry-After", http_status=status)
+    error = FailedDownloadError("robots_unavailable", "no Retry-After", http_status=status)
     async with crowd(scheduler) as those:
         await scheduler.record_failure("a", error)
         those.want("a")
