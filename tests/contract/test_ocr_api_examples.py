@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from aiohttp import SocketTimeoutError
 
 from app.engines.loading import load_engine
 from infra.local.site import FOLDER
@@ -33,7 +34,7 @@ async def test_examples_are_what_the_api_answers() -> None:
             await _without_file(api),
             await _from_url(api, "http://10.0.0.1/line.png"),
         ]
-    late = to_download_error(TimeoutError(), DownloadSettings())
+    late = to_download_error(SocketTimeoutError(), DownloadSettings(), 30)
     assert {each["code"]: each for each in refused}.keys() < _problems(answers).keys()
     for each in refused:
         assert _problems(answers)[each["code"]] == each
