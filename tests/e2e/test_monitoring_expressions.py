@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import yaml
-from aiohttp import ClientSession, encode_basic_auth
+from aiohttp import ClientSession, FormData, encode_basic_auth
 
 from services.common.adapters.object_store import ObjectStore, sibling
 from tests.support import expressions
@@ -115,12 +115,16 @@ def server_metrics() -> dict[str, str]:
 
 
 async def store_in_every_way(store: ObjectStore) -> None:
-    """Write an image whole, as a copy and in parts."""
+    """Write an image whole, by a form, as a copy and in parts."""
     client: Any = store.client
     bucket = store.bucket
     key = f"load/{uuid4().hex}.png"
     image = line_image(uuid4().hex[:8])
     await store.write(key, image, content_type="image/png", metadata={})
+    form = await client.generate_presigned_post(bucket, f"{key}.form")
+    fields = FormData({**form["fields"], "file": image})
+    async with ClientSession() as session, session.post(form["url"], data=fields) as response:
+        assert response.status == 204, await response.text()
     await client.copy_object(Bucket=bucket, Key=f"{key}.copy", CopySource=f"{bucket}/{key}")
     parts = {"Bucket": bucket, "Key": f"{key}.parts"}
     upload = (await client.create_multipart_upload(**parts))["UploadId"]

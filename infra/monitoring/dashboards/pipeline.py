@@ -19,7 +19,8 @@ from infra.monitoring.dashboards.panels import (
 from infra.monitoring.dashboards.servers import ocr_api, servers, storage
 
 UID = "docreco-pipeline"
-STORED = 'minio_bucket_requests_total{api=~"putobject|completemultipartupload|copyobject"}'
+WAYS = "putobject|postpolicybucket|completemultipartupload|copyobject"
+STORED = f'minio_bucket_requests_total{{api=~"{WAYS}"}}'
 
 
 def build() -> Dashboard:
