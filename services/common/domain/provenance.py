@@ -43,7 +43,7 @@ PLACEHOLDER_SOURCES = 100
 MOST_SOURCES = 1000
 """Limit of stored sources; ``sources_count`` has none."""
 
-MOST_SOURCES_LENGTH = MEBIBYTE
+MOST_SOURCES_LENGTH = 3 * MEBIBYTE
 """Fewer long ones: as if all had the length of the new one as JSON. A document of MongoDB has
 16 MiB, in which numbers are longer."""
 FEW_SOURCES = 50
