@@ -130,6 +130,12 @@ def test_annotations_are_found_wherever_people_put_them(truth: dict[str, bytes])
     assert texts_of(content) == {"a.png": "Où ; l'été", "sub/b.png": "b", "c.png": None}
 
 
+@pytest.mark.parametrize("trash", [b"", b"trash" * 200])
+def test_joined_tars_are_read_to_the_last_one(trash: bytes) -> None:
+    content = tar_of({"a.png": IMAGE}) + tar_of({"b.png": IMAGE, "b.gt.txt": b"b"}) + trash
+    assert texts_of(content) == {"a.png": None, "b.png": "b"}
+
+
 def test_numbered_images_have_no_text_in_common() -> None:
     files = {"p.1.png": IMAGE, "p.2.png": IMAGE, "p.gt.txt": b"all of the page"}
     assert texts_of(zip_of(files)) == {"p.1.png": None, "p.2.png": None}

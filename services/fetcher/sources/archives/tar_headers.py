@@ -13,6 +13,7 @@ from services.fetcher.sources.archives.members import NAME_KEPT, ArchiveRefusedE
 BLOCK_BYTES = 512
 MAX_HEADER_BYTES = 64 * 1024
 """Limit of all headers before a member's content together."""
+_PIECE_BYTES = 64 * 1024
 _SIZE, _CHECKSUM = slice(124, 136), slice(148, 156)
 _EXTENDED_AT, _HEADER_EXTENDED_AT = 504, 482
 """Whether another map of holes follows: in a map, and in a header of the old GNU kind."""
@@ -70,7 +71,11 @@ def _read_member(file: IO[bytes], at: int, file_bytes: int) -> tuple[Entry, int]
         if not header.strip(b"\0"):
             if extended.taken_bytes or 0 < len(header) < BLOCK_BYTES:
                 raise _broken(at)
-            return None
+            following = _joined_archive(file, at)
+            if following is None:
+                return None
+            at = following
+            continue
         extended.take(BLOCK_BYTES)
         _check_block(header, at)
         kind, size = header[156:157], _number(header[_SIZE], at)
@@ -86,6 +91,25 @@ def _read_member(file: IO[bytes], at: int, file_bytes: int) -> tuple[Entry, int]
             raise _broken(at)
         _extend(extended, kind, payload, at)
         at += _padded(size)
+
+
+def _joined_archive(file: IO[bytes], at: int) -> int | None:
+    """Return the offset of an archive behind the end of another, as ``cat`` joins them, or None.
+
+    Anything else there is ignored, as other programs do.
+    """
+    file.seek(at)
+    while piece := file.read(_PIECE_BYTES):
+        if rest := piece.lstrip(b"\0"):
+            at += (len(piece) - len(rest)) // BLOCK_BYTES * BLOCK_BYTES
+            break
+        at += len(piece)
+    file.seek(at)
+    try:
+        _check_block(file.read(BLOCK_BYTES), at)
+    except ArchiveRefusedError:
+        return None
+    return at
 
 
 _EXTENDING = frozenset({_LONG_NAME, _LONG_LINK, _PAX, _SOLARIS_PAX, _GLOBAL_PAX})
