@@ -137,3 +137,19 @@ def test_format_is_told_by_the_beginning(content: bytes, expected: ListFormat) -
 def test_struct_in_place_of_a_url_says_what_is_read(value: object, words: str) -> None:
     with pytest.raises(MalformedListError, match=words):
         rows_of({"image": [value], "text": ["x"]})
+
+
+def test_bytes_that_are_no_text_are_rejected_by_column() -> None:
+    first, second = rows_of({"url": [b"\xff", b"http://x.test/a"], "text": [b"a", b"\xff"]})
+
+    assert isinstance(first, Rejection)
+    assert isinstance(second, Rejection)
+    assert (first.code, second.code) == ("invalid_url", "invalid_annotation")
+
+
+def test_columns_of_one_name_are_refused() -> None:
+    columns = [pa.array(["http://x.test/a"]), pa.array(["x"]), pa.array(["y"])]
+    with TemporaryFile() as file:
+        pq.write_table(pa.Table.from_arrays(columns, names=["url", "text", "text"]), file)
+        with pytest.raises(MalformedListError, match="several columns are named 'text'"):
+            list(open_list(file, ListFormat.PARQUET).rows)

@@ -62,7 +62,8 @@ def to_rows(results: Iterable[Any], report: Report) -> Iterator[TableRow | Damag
         for line, where, text, problem, said, dropped in result:
             row: TableRow | Damaged
             if problem:
-                row = Damaged(line, where or "", "invalid_annotation", problem)
+                code = "invalid_url" if where is None else "invalid_annotation"
+                row = Damaged(line, where or "", code, problem)
             else:
                 text_ = text if text and text.strip() else None
                 details = report.noted(line, Details.from_fields(said), dropped)

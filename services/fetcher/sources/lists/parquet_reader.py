@@ -89,8 +89,15 @@ def without_binary_columns(columns: Columns, schema: pa.Schema) -> Columns:
 
 
 def names_of(columns: Columns) -> list[str]:
-    """Return the names of the columns to read."""
-    return [columns.names[place] for place in sorted(columns.places)]
+    """Return the names of the columns to read.
+
+    Raises:
+        InputRefusedError: A name is not unique: columns are read by their names.
+    """
+    names = [columns.names[place] for place in sorted(columns.places)]
+    if twice := next((name for name in names if columns.names.count(name) > 1), None):
+        raise InputRefusedError(f"several columns are named {twice[:100]!r}")
+    return names
 
 
 def annotations_of(batch: pa.RecordBatch, columns: Columns) -> list[tuple[str | None, str]]:
