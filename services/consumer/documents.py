@@ -169,7 +169,8 @@ def gone(
     """
     sourced = document.with_source(provenance)
     if document.exists:
-        return Decision("gone", sourced)
+        is_removed = document.status == "removed"
+        return Decision("gone", sourced.without_details() if is_removed else sourced)
     is_owed = any(each.url or each.batch_id for each in sourced.sources)
     if not is_owed or event.key.endswith("/"):
         return Decision("gone", document)
@@ -245,9 +246,11 @@ def _of_bytes(
 def _with_late_text(
     document: ImageDocument, event: ObjectEvent, provenance: Provenance, now: datetime
 ) -> ImageDocument:
-    """Add an outdated event's source and text to a placeholder."""
+    """Add an outdated event's text to a placeholder; to a removed image nothing but its source."""
+    if document.status == "removed":
+        return document.without_details()
     is_of_its_bytes = event.etag is not None and event.etag == document.etag
-    if document.status == "removed" or not is_of_its_bytes or not document.placeholder:
+    if not is_of_its_bytes or not document.placeholder:
         return document
     late = document.annotations.with_late(provenance, now)
     return document if late == document.annotations else document.with_annotations(late)

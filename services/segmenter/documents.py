@@ -116,7 +116,8 @@ def stored(
     """
     after = page.with_source(provenance)
     if event.is_older_than(page.sequencer):
-        return PageDecision("stale", after if page.exists else page)
+        late = after.without_details() if page.status == "removed" else after
+        return PageDecision("stale", late if page.exists else page)
     after = after.after_write(event, now).having(
         group=group_of(event, provenance), document=part_of(event)
     )
@@ -180,7 +181,7 @@ def removed(page: PageDocument, event: ObjectEvent, now: datetime) -> PageDecisi
         return PageDecision("stale", page)
     if not page.exists and event.key.endswith("/"):
         return PageDecision("folder", page)
-    erased = _with(page).having(runs=(), ground_truth=None)
+    erased = _with(page.without_details()).having(runs=(), ground_truth=None, group=None)
     return PageDecision("removed", erased.after_removal(event, now))
 
 

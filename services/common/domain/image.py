@@ -14,7 +14,6 @@ from typing_extensions import override
 
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import AnnotationOutcome, Replaces, how_given, is_same
-from services.common.domain.details import ERASED
 from services.common.domain.double_reading import READ_TWICE, DoubleReading, is_chosen
 from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import PLACEHOLDER_SOURCES, Provenance
@@ -268,12 +267,18 @@ class ImageDocument(StoredObject):
         erased = {"history": (), "history_count": 0, "disagreement": None}
         return self.having(**erased) if self.history else self
 
+    @override
+    def without_details(self) -> Self:
+        """Erase what sources, and the page it was cut from, say beside its origin."""
+        after, page = super().without_details(), self.page
+        if page is None or (page.text_layer is None and page.group is None):
+            return after
+        return after.having(page=page.having(text_layer=None, group=None))
+
     def without_annotations(self) -> Self:
         """Erase the annotation, the earlier ones, and what sources say beside their origin."""
         after = self._annotated(Annotations(None, self.annotation_history), None)
-        if any(getattr(each, name) for each in self.sources for name in ERASED):
-            erased = (each.having(**dict.fromkeys(ERASED)) for each in self.sources)
-            after = after.having(sources=tuple(erased))
+        after = after.without_details()
         if self.annotation_history:
             after = after.having(annotation_history=(), annotation_history_count=0)
         return after.having(annotation_conflict=None) if self.annotation_conflict else after

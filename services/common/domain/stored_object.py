@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator
 
+from services.common.domain.details import ERASED
 from services.common.domain.events import ObjectEvent
 from services.common.domain.provenance import (
     Provenance,
@@ -68,6 +69,13 @@ class StoredObject(StoredRecord):
             is_same = self.exists and known == self.sources
             return self if is_same else self.having(sources=known, sources_count=count)
         return self.having(sources=with_source(self.sources, source), sources_count=count + 1)
+
+    def without_details(self) -> Self:
+        """Erase what sources say beside their origin: of a removed object it stays away."""
+        if not any(getattr(each, name) for each in self.sources for name in ERASED):
+            return self
+        erased = (each.having(**dict.fromkeys(ERASED)) for each in self.sources)
+        return self.having(sources=tuple(erased))
 
     def after_write(self, event: ObjectEvent, now: datetime) -> Self:
         """Set what the event of a write says of the object."""

@@ -516,7 +516,9 @@ async def test_page_turned_meanwhile_is_segmented_again(
 
 
 async def test_removed_page_takes_its_lines_along(stage: Stage) -> None:
-    await stage.segment(content=page_file())
+    said = Details(group="g", metadata={"title": "its text"})
+    provenance = Provenance("http://a.test/", "b", kind="url", details=said)
+    await stage.segment(content=page_file(), provenance=provenance)
     late = await stage.created("a.png")
 
     assert await stage.worker().handle(await stage.removed("a.png")) == "removed"
@@ -525,6 +527,9 @@ async def test_removed_page_takes_its_lines_along(stage: Stage) -> None:
     assert (page.status, page.lines, await stage.lines()) == ("removed", (), set())
     assert await stage.worker().handle(late) == "stale"  # an event that comes too late
     assert await stage.lines() == set()
+    (source,) = (await stage.page()).sources
+    assert (source.url, source.group, source.metadata) == ("http://a.test/", None, None)
+    assert page.group is None
 
 
 async def test_lines_stay_while_another_page_has_the_same_bytes(stage: Stage) -> None:

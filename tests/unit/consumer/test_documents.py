@@ -7,8 +7,10 @@ import pytest
 
 from services.common.domain.annotation_history import Annotations
 from services.common.domain.annotations import NORMALISATION
+from services.common.domain.details import Details
 from services.common.domain.events import EventKind
 from services.common.domain.image import ImageDocument
+from services.common.domain.page import PageOfLine
 from services.common.domain.provenance import Provenance
 from services.common.domain.records import Rejection
 from services.consumer import documents
@@ -116,6 +118,42 @@ def test_removal_erases_the_prediction_but_keeps_the_sources() -> None:
     assert (removed.status, removed.prediction, removed.annotation) == ("removed", None, None)
     assert removed.sources[0].url == "http://example.test/a.png"
     assert removed.sha256 == "ff"
+
+
+DETAILED = replace(
+    FROM_LIST,
+    details=Details(group="g", metadata={"title": "industrie"}),
+    page=PageOfLine(id="pages/a", line="l", group="g", text_layer="industrie"),
+)
+
+
+def test_removal_erases_what_sources_and_page_say_of_the_text() -> None:
+    before = predicted(provenance=DETAILED)
+    assert before.sources[0].metadata
+    assert before.page
+    assert before.page.text_layer
+
+    removed = documents.removed(before, REMOVAL, LATER).document
+
+    assert "industrie" not in str(removed.to_mongo())
+    assert removed.page
+    assert removed.page.id == "pages/a"
+
+
+@pytest.mark.parametrize("when", ["stale", "gone"])
+def test_late_event_of_a_removed_image_brings_nothing_back_that_was_erased(when: str) -> None:
+    removed = documents.removed(predicted(provenance=DETAILED), REMOVAL, LATER).document
+    late = replace(DETAILED, source_url="http://example.test/late.png")
+
+    if when == "stale":
+        code, after = documents.stored(removed, event("15"), late, None, LATER)
+    else:
+        code, after = documents.gone(removed, event("30"), late, LATER)
+
+    assert code == when
+    assert after.sources[-1].url == "http://example.test/late.png"
+    assert "industrie" not in str(after.to_mongo())
+    assert {each.group for each in after.sources} == {None}
 
 
 def test_removal_of_an_unknown_object_leaves_a_proof() -> None:
