@@ -2,6 +2,7 @@
 
 import json
 from io import BytesIO
+from urllib.parse import unquote
 
 import pytest
 
@@ -34,7 +35,7 @@ def pairs(rows: list[Row]) -> list[tuple[str, str | None]]:
         ("a.txt", "https://x.test/a b.png\n", [("https://x.test/a%20b.png", None)]),
         ("a.txt", f"<{A}>\n{B},\n", [(A, None), (B, None)]),
         ("a.txt", f'"{A}"\n{B};\n', [(A, None), (B, None)]),
-        ("a.txt", f"{A},Haus\n{B},Maus\n", BOTH),
+        ("a.txt", f"{A}, Haus\n{B}, Maus\n", BOTH),
         ("a.txt", f'"{A}";"Haus"\n{B}; Maus\n', BOTH),
         ("a.txt", f"{A};v=1\n{B};v=2\n", [(f"{A};v=1", None), (f"{B};v=2", None)]),
         ("a.txt", f"{A} put down, and up\n", [(A, "put down, and up")]),
@@ -75,6 +76,75 @@ def test_quirk_is_read_as_meant(
     name: str, content: str | bytes, expected: list[tuple[str, str | None]]
 ) -> None:
     assert pairs(list(opened(name, content).rows)) == expected
+
+
+WHOLE_URLS = [
+    "https://x.imgix.test/{}.jpg?auto=format,compress",
+    "https://x.imgix.test/{}.jpg?fit=crop,w=1|2;x",
+    "https://s3.test/{}.png?X-Amz-SignedHeaders=host;range&X-Amz-Signature=a,b",
+    "https://iiif.test/2/{}.tif;1/full/full/0/default.jpg",
+    "https://iiif.test/2/{}.jp2/full/800,/0/default.jpg",
+    "https://iiif.test/2/{}.jpg/10,20,300,40/!800,800/0/default.jpg",
+    "https://iiif.test/2/{}.jpg,1/full/800,/0/default",
+    "https://thumbor.test/300x200/filters:quality(80),fill(red)/x.test/{}.jpg",
+    "https://thumbor.test/{}.jpg;filters:sharpen",
+    "https://res.cloudinary.test/demo/w_100,h_100/{}.jpg",
+    "https://res.cloudinary.test/demo/{}.jpg,w_100,h_100",
+    "https://wiki.test/Brief.jpg,_Seite_{}.jpg",
+    "https://wiki.test/Brief.jpg,_Seite_{}",
+    "https://x.test/{}.jpg,large",
+    "https://x.test/{}.jpg,800",
+    "https://x.test/{}.jpg|size=large",
+    "https://x.test/{}.jpg;v=1",
+    "https://x.test/{}.jpg,https://x.test/{}",
+]
+
+
+@pytest.mark.parametrize("url", WHOLE_URLS)
+def test_url_with_a_separator_is_kept_whole(url: str) -> None:
+    urls = [url.format(each, each) for each in range(3)]
+    rows = pairs(list(opened("a.txt", "\n".join(urls)).rows))
+    assert [(unquote(url), text) for url, text in rows] == [(url, None) for url in urls]
+
+
+@pytest.mark.parametrize("url", WHOLE_URLS)
+def test_text_behind_a_space_has_no_part_of_its_url(url: str) -> None:
+    lines = [f"{url.format(each, each)} {text} Welt" for each, text in enumerate(["Hallo", "Du"])]
+    for row in opened("a.txt", "\n".join(lines)).rows:
+        text = row.annotation if isinstance(row, ListItem) else None
+        assert text in {None, "Hallo Welt", "Du Welt"}
+
+
+def test_line_like_a_pair_makes_no_table_of_whole_urls() -> None:
+    urls = [f"https://iiif.test/{each}/full/800,/0/default.jpg" for each in range(50)]
+    odd = ["https://x.test/Brief.jpg,_Seite_1.jpg", "https://x.test/1.jpg, Seite 1"]
+    rows = pairs(list(opened("a.txt", "\n".join([*odd, *urls])).rows))
+    assert [url for url, _ in rows[2:]] == urls
+    assert not any(text for _, text in rows)
+
+
+def test_quote_in_a_pair_of_a_text_file_ends_with_its_line() -> None:
+    texts = ['"Hallo', "Welt", 'Welt"', '"Ja", sagte er', '"Er rief ""Ja"""', "", "12"]
+    read = [*texts[:4], 'Er rief "Ja"', None, "12"]
+    rows = pairs(list(opened("a.txt", "\n".join(f"{A},{text}" for text in texts)).rows))
+    assert rows == [(A, text) for text in read]
+
+
+def test_texts_in_doubt_are_noted_with_what_was_done() -> None:
+    read, kept = opened("a.txt", f"{A},ein Haus\n{B},Maus\n"), opened("a.txt", f"{A},Haus\n{B}\n")
+    assert pairs(list(read.rows)) == [(A, "ein Haus"), (B, "Maus")]
+    assert pairs(list(kept.rows)) == [(f"{A},Haus", None), (B, None)]
+    notes = [*read.report.notes, *kept.report.notes]
+    assert [(note.line, note.code) for note in notes] == [
+        (1, "text_in_doubt"),
+        (2, "text_in_doubt"),
+        (1, "text_in_doubt"),
+    ]
+    assert [note.detail.split(":")[0] for note in notes] == [
+        "'ein Haus' is read as a text",
+        "'Maus' is read as a text",
+        "'Haus' is kept in the URL",
+    ]
 
 
 def test_ground_truth_of_donut_is_its_text() -> None:

@@ -22,10 +22,21 @@ _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 COMPLETE = re.compile(r"[^\s?#]\.(png|jpe?g|webp|tiff?|bmp|gif)([?#]\S*)?$", re.IGNORECASE)
 _NUMBERS = re.compile(r"[\d\s.,;:xX*%+-]*")
 _PAIR = re.compile(
-    r'"?https?://\S*?\.(?:png|jpe?g|webp|tiff?|bmp|gif)(?:[?#][^\s,;|"]*)?"?\s*([,;|])\s*(\S.*)',
-    re.IGNORECASE,
+    r'("?)(https?://[^\s?#"]+?\.(?:png|jpe?g|webp|tiff?|bmp|gif))\1\s*([,;|])\s*(.*)', re.IGNORECASE
 )
-"""The URL of an image, and something behind it."""
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_NO_URL = re.compile(r'[\s"]')
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A line that may be the URL of an image, a separator and a text, or a URL as a whole."""
+
+    url: str
+    separator: str
+    text: str
+    is_clear: bool
+    """Whether it has a space or a quote, which no URL has, and the text is no number."""
 
 
 class NoHeaderError(ValueError):
@@ -160,18 +171,37 @@ def _without_header(
     )
 
 
-def separator_of_pairs(lines: Sequence[str]) -> str | None:
-    """Return the separator of a text file whose lines are a URL and its text, or a URL alone.
+def pair_of(line: str) -> Pair | None:
+    """Return the parts of a line, or None if it is clearly no pair."""
+    found = _PAIR.fullmatch(line)
+    if found is None or COMPLETE.search(line):
+        return None
+    _, url, separator, text = found.groups()
+    word = text.partition(" ")[0]
+    if "://" in text or COMPLETE.search(word) or any(sign in word for sign in "/=_"):
+        return None  # the URL goes on
+    is_clear = bool(_NO_URL.search(line)) and not _NUMBERS.fullmatch(text)
+    if quoted := _QUOTED.fullmatch(text):
+        text = quoted[1].replace('""', '"')
+    return Pair(url, separator, text.strip(), is_clear)
 
-    None: a line has no text, or one behind a space.
+
+def separator_of_pairs(lines: Sequence[str]) -> str | None:
+    """Return the separator if each line of a text file is the URL of an image and its text.
+
+    A URL may have each separator within: half of the lines need a sign that no URL has. Texts that
+    all begin with one word, such as ``large``, or have the separator, may be more than the text.
     """
-    lines = [line.strip("\ufeff \t\r\n") for line in lines]
-    pairs = [found for line in lines if (found := _PAIR.fullmatch(line))]
-    texts = sum(not _NUMBERS.fullmatch(pair[2]) and "=" not in pair[2] for pair in pairs)
-    texts -= sum("://" in pair[2] for pair in pairs)
-    are_all = len(pairs) + sum(bool(COMPLETE.search(line)) for line in lines) >= len(lines)
-    separators = {pair[1] for pair in pairs}
-    return separators.pop() if len(separators) == 1 and are_all and texts * 2 > len(pairs) else None
+    pairs = [pair_of(line.strip("\ufeff \t\r\n")) for line in lines]
+    known = [pair for pair in pairs if pair is not None]
+    separators = {pair.separator for pair in known}
+    if len(known) < len(pairs) or len(separators) != 1:
+        return None
+    separator = separators.pop()
+    is_alike = len(known) > 1 and len({pair.text.partition(" ")[0] for pair in known}) == 1
+    if is_alike or all(separator in pair.text for pair in known):
+        return None
+    return separator if sum(pair.is_clear for pair in known) * 2 >= len(known) else None
 
 
 def _by_position(wanted: Wanted, width: int) -> Columns:

@@ -12,6 +12,7 @@ from services.common.domain.tables.dialect import (
     COMPLETE,
     SAMPLE_ROWS,
     NoHeaderError,
+    pair_of,
     separator_of_pairs,
     split,
 )
@@ -23,8 +24,8 @@ from services.common.domain.tables.lines import (
     open_lines,
 )
 from services.common.domain.tables.list_format import ListFormat, ReadingOptions, is_json_lines
-from services.common.domain.tables.records import Damaged, read_lines
-from services.common.domain.tables.report import Report, TableGivenUpError, TableRow
+from services.common.domain.tables.records import CellRow, Damaged, read_lines
+from services.common.domain.tables.report import Note, Report, TableGivenUpError, TableRow
 from services.common.domain.tables.table import TableSource, read_table
 from services.fetcher.sources.errors import MalformedListError, reject
 from services.fetcher.sources.lists.documents import (
@@ -129,13 +130,16 @@ def _text_rows(
     file: IO[bytes], options: ReadingOptions, report: Report
 ) -> Iterator[TableRow | Damaged]:
     encoding = detect_encoding(file, options.encoding)
-    separator = _separator_of_text(file, encoding, options)
-    if separator is None:
-        report.encoding = encoding
-        yield from _read_text(open_lines(file, encoding), report)
-    else:
+    lines = (line.text for line in open_lines(file, encoding))
+    known = (line for line in lines if line.strip(_MARKS)[:1] not in {"", "#"})
+    sample = list(islice(known, SAMPLE_ROWS))
+    if separator := _separator_of_table(sample[0] if sample else "", options):
         source = TableSource(file, is_url, separator, options.encoding)
         yield from read_table(source, options.wanted(WANTED), report)
+    else:
+        report.encoding = encoding
+        report.separator = separator_of_pairs(sample)
+        yield from _read_text(open_lines(file, encoding), report)
 
 
 def _read_text(lines: Iterable[FileLine], report: Report) -> Iterator[TableRow | Damaged]:
@@ -146,17 +150,25 @@ def _read_text(lines: Iterable[FileLine], report: Report) -> Iterator[TableRow |
         elif record.cells[0].startswith("#"):
             continue
         else:
-            row = TableRow(record.line, *_cut(record.cells[0]))
+            row = TableRow(record.line, *_cut(record, report))
         report.count(row)
         yield row
 
 
-def _cut(line: str) -> tuple[str, str | None]:
+def _cut(record: CellRow, report: Report) -> tuple[str, str | None]:
     """Return the URL of a line, without brackets and quotes, and the text after it.
 
     A space may be part of a URL: the rest is a text only if an image suffix comes before it, and
-    none at the end of the line.
+    none at the end of the line. A comma may be, too: what is done in doubt is noted.
     """
+    line = record.cells[0]
+    if pair := pair_of(line):
+        is_text = pair.separator == report.separator
+        if pair.text and not (is_text and pair.is_clear and report.with_text):
+            done = "read as a text" if is_text else "kept in the URL: name a table .csv"
+            report.note(Note(record.line, "text_in_doubt", f"{pair.text[:100]!r} is {done}"))
+        if is_text:
+            return pair.url, pair.text or None
     for first, last in ("<>", '""'):
         if line.startswith(first) and line.endswith(last) and (inner := line[1:-1].strip()):
             line = inner
@@ -166,12 +178,8 @@ def _cut(line: str) -> tuple[str, str | None]:
     return (url, text.strip()) if COMPLETE.search(url) else (line, None)
 
 
-def _separator_of_text(file: IO[bytes], encoding: str, options: ReadingOptions) -> str | None:
+def _separator_of_table(first: str, options: ReadingOptions) -> str | None:
     """Return the separator if a text file is a table, such as Excel's Unicode text."""
-    lines = (line.text for line in open_lines(file, encoding))
-    known = (line for line in lines if line.strip(_MARKS)[:1] not in {"", "#"})
-    sample = list(islice(known, SAMPLE_ROWS))
-    first = sample[0] if sample else ""
     if "\t" in first.strip():
         return "\t"
     for separator in (",", ";", "|"):
@@ -180,7 +188,7 @@ def _separator_of_text(file: IO[bytes], encoding: str, options: ReadingOptions) 
             return separator
     if options.names_columns:
         raise NoHeaderError(missing([first.strip()], options.wanted(WANTED)))
-    return separator_of_pairs(sample)
+    return None
 
 
 def _refusing(rows: Iterator[Row]) -> Iterator[Row]:
