@@ -52,6 +52,12 @@ def write_decision(model: Path) -> None:
     write_record(model, ModelRecord.model_validate(record))
 
 
+def test_first_call_makes_the_folder_of_models(models: Path) -> None:
+    models.rmdir()
+    assert begin(models, 199, new=200, epochs=3).round is None
+    assert (models / LOOP).exists()
+
+
 async def test_round_begins_with_enough_new_annotations(models: Path) -> None:
     assert begin(models, 199, new=200, epochs=3).round is None
     first = begin(models, 200, new=200, epochs=3)
@@ -242,6 +248,7 @@ def test_disk_that_refuses_is_no_refusal(models: Path) -> None:
 
 
 def test_two_calls_never_work_at_once(models: Path) -> None:
+    models.rmdir()  # there is no model yet
     with alone(models), pytest.raises(CommandError, match="at work"), alone(models):
         pass
     with alone(models) as lock:
