@@ -187,6 +187,7 @@ def test_counts_leave_out_zeros() -> None:
         ("an \u00e9t\u00e9", "an  e\u0301te\u0301 ", 0.0),
         ("an  \u00e9t\u00e9 ", "an \u00e9t\u00e9", 0.0),  # of a version without normal form
         ("a\x07b", "ab", None),
+        ("", "x", None),
     ],
 )
 def test_error_rate_of_a_row(said: str, read: str, rate: float | None) -> None:
