@@ -239,7 +239,8 @@ async def test_child_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
         cwd=REPOSITORY,
     )
     assert parent.stdout is not None
-    child = int(await parent.stdout.readline())
+    async with deadline():
+        child = int(await parent.stdout.readline())
     assert runs(child)
 
     parent.kill()

@@ -41,7 +41,7 @@ async def test_silent_name_servers_hold_up_no_names_or_threads(
         try:
             async with deadline():
                 for _ in silent:
-                    await asyncio.to_thread(asked.acquire)
+                    assert await asyncio.to_thread(asked.acquire, timeout=DEADLINE_SECONDS)
                 assert (await downloader.get(url)).content == image
         finally:
             answer.set()
