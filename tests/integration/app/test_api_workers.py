@@ -19,7 +19,6 @@ from tests.support.images import line_image
 from tests.support.waiting import deadline, eventually
 
 ROOT = Path(__file__).parents[3]
-"""On a busy machine, loading three copies of a model's libraries takes long."""
 
 
 class Workers:

@@ -195,7 +195,7 @@ async def test_value_that_is_none_of_a_parameter_is_refused(
     ("name", "value", "status"),
     [("licence", "x" * 300, 200), ("licence", "x" * 301, 422), ("collection", " ", 422)],
 )
-async def test_text_has_the_limits_that_are_documented(
+async def test_text_that_is_too_long_or_blank_is_refused(
     api: aiohttp.ClientSession, way: str, name: str, value: str, status: int
 ) -> None:
     asked = request(way, {**COLUMNS, name: value, "dry_run": "1"})

@@ -163,7 +163,7 @@ def test_model_that_is_nowhere_is_told_at_once_with_what_to_do(
     assert "Retrying" not in caplog.text
 
 
-def test_branch_is_its_commit_also_while_the_hub_is_silent(
+def test_version_of_a_cached_branch_is_its_commit_without_the_hub(
     models: Path, monkeypatch: pytest.MonkeyPatch, silent_hub: Path
 ) -> None:
     cached = silent_hub / "models--team--cached"

@@ -40,7 +40,7 @@ def test_columns_are_found_by_forgiving_names(names: tuple[str, str]) -> None:
     assert (rows[1].line, rows[1].code) == (2, "unsupported_scheme")
 
 
-def test_rows_of_all_groups_come_in_order_with_missing_urls() -> None:
+def test_rows_of_all_groups_keep_order_and_missing_urls_are_told() -> None:
     urls = [f"http://x.test/{number}" for number in range(2500)]
 
     rows = rows_of({"url": pa.array([*urls, None]).dictionary_encode()}, row_group_size=700)
