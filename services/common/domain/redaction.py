@@ -14,7 +14,10 @@ from urllib.parse import unquote_plus
 from services.common.domain.provenance import SUBMITTED
 
 REDACTED = "REDACTED"
-_USER = re.compile(r"(?<=//)[^/?#@\s]*@")
+_BEFORE_QUERY = re.compile("[^?#]*")
+_USERS = re.compile(r"(?<=//)[^/?#\s]*@(?:/[^/?#\s]*@)*")
+"""User info, up to the last ``@``, also of URLs in a path. Without ``user@``, what follows in
+``//user@/other@`` is behind ``//``: it is removed at once, so redacting twice changes nothing."""
 _DEEPEST_ENCODING = 3
 """Levels of URLs within URLs to decode; two occur in practice."""
 _LONG_NAME = 5
@@ -24,7 +27,7 @@ _INNER = re.compile(r"(?:^|[?&;#~,{])\s*([^=?&;#~,{]*)=")
 _JWT = re.compile(r"eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 """A JWT, redacted under any parameter name (RFC 7519)."""
 _SHOWN_SECRETS = re.compile(
-    r"(?<=\?)[^\s'\"<>]+|(?<=[#;])[^\s'\"<>#;=]+=[^\s'\"<>]+|(?<=//)[^/?#@\s]*(?=@)"
+    r"(?<=\?)[^\s'\"<>]+|(?<=[#;])[^\s'\"<>#;=]+=[^\s'\"<>]+|(?<=//)[^/?#\s]*(?=@)"
 )
 _SUBMITTED_DIGEST = re.compile(rf"{SUBMITTED}[0-9a-f]{{64}}/")
 
@@ -42,12 +45,12 @@ def hide_digest(text: str) -> str:
 def may_be_kept_as(url: str, kept: str) -> bool:
     """Return whether a redacted URL may be the stored form of ``url``, for any redacted names."""
     parts = (re.escape(part) for part in kept.split(f"={REDACTED}"))
-    return re.fullmatch("=[^&;#]*".join(parts), _USER.sub("", url, count=1)) is not None
+    return re.fullmatch("=[^&;#]*".join(parts), _without_users(url)) is not None
 
 
 def beginning(url: str) -> str:
     """Return the part of a URL that is never redacted: up to its first parameter."""
-    return re.split("[?;#]", _USER.sub("", url, count=1), maxsplit=1)[0]
+    return re.split("[?;#]", _without_users(url), maxsplit=1)[0]
 
 
 class Redactor:
@@ -67,7 +70,7 @@ class Redactor:
         Everything else is unchanged, byte by byte; the function is idempotent. A value that holds a
         URL with a secret is replaced as a whole.
         """
-        rest, mark, fragment = _USER.sub("", url, count=1).partition("#")
+        rest, mark, fragment = _without_users(url).partition("#")
         path, question, query = rest.partition("?")
         cleaned = "/".join(self._clean_segment(segment) for segment in path.split("/"))
         return f"{cleaned}{question}{self._clean(query)}{mark}{self._clean(fragment)}"
@@ -95,9 +98,15 @@ class Redactor:
         )
 
     def _is_secret(self, value: str) -> bool:
-        if _JWT.search(value) or _USER.search(value):
+        if _JWT.search(value) or _USERS.search(value):
             return bool(self._listed)
         return any(self._is_meant(name) for name in _INNER.findall(value))
+
+
+def _without_users(url: str) -> str:
+    before = _BEFORE_QUERY.match(url)
+    end = before.end() if before else 0
+    return _USERS.sub("", url[:end]) + url[end:]
 
 
 def _words(name: str) -> tuple[str, ...]:

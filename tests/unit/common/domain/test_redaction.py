@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.common.domain.redaction import Redactor, beginning, hide_secrets, may_be_kept_as
@@ -32,6 +32,10 @@ REDACTOR = Redactor(["token", "X-Amz-Signature", "key"])
         ("https://x.test/a.zip?token=s3cret#b.png", "https://x.test/a.zip?token=REDACTED#b.png"),
         ("https://x.test/a#token=s3cret", "https://x.test/a#token=REDACTED"),
         ("https://user:s3cret@x.test/a@b", "https://x.test/a@b"),
+        ("https://user:s3@cret;s3@x.test/a@b", "https://x.test/a@b"),
+        ("https://x.test/web/http://user:s3cret@y.test/a@b", "https://x.test/web/http://y.test/a@b"),
+        ("https://user:s3cret@x.test/web/http://user:s3cret@y.test/a", "https://x.test/web/http://y.test/a"),
+        ("https://x.test/a?u=http://user:s3cret@y.test/", "https://x.test/a?u=REDACTED"),
     ],
 )  # fmt: skip
 def test_secrets_of_a_url_are_replaced_and_nothing_else(url: str, expected: str) -> None:
@@ -70,6 +74,8 @@ def test_names_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @given(st.text(st.sampled_from("ab=&;?#%2F/token@: +"), max_size=60))
+@example("/a@/b@")
+@example("/@@")
 def test_redacting_twice_changes_nothing_more(text: str) -> None:
     once = REDACTOR.redact(f"http://x.test/{text}")
 
@@ -188,6 +194,7 @@ def test_every_url_may_be_kept_as_its_redacted_form(text: str) -> None:
         "at http://h/a?x=s3cret now",
         "at 'http://h/a;jsessionid=s3cret/b#access_token=s3cret'",
         "amqp://admin:s3cret@rabbit:5672/",
+        "at http://admin:pass@s3cret@h/ now",
     ],
 )
 def test_text_for_people_has_no_secret_of_a_url(text: str) -> None:
