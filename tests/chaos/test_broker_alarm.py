@@ -13,13 +13,14 @@ from infra.local.locate import locate_epmd, locate_rabbitmq
 from infra.local.ports import pick_free_ports
 from infra.local.settings import LocalSettings
 from infra.local.supervisor import Program, Supervisor
+from services.common.adapters.rabbitmq import messaging
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.messaging import open_publisher
 from services.common.adapters.rabbitmq.retry_policy import Delivery
 from services.common.runtime.settings import AmqpSettings
 from services.consumer.ocr_client import OcrFailedError
 from tests.support.indexing import open_queues
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, until
 
 GOOD = 12
 MORE_THAN_THERE_IS = str(10**15)
@@ -40,6 +41,7 @@ class Broker:
             env=dict(self._program.env),
             check=True,
             capture_output=True,
+            timeout=DEADLINE_SECONDS,
         )
 
 
@@ -56,16 +58,16 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
         yield Broker(program, home)
 
 
-async def test_copy_that_waits_for_disk_holds_up_no_other_delivery(broker: Broker) -> None:
+async def test_copy_that_waits_for_disk_holds_up_no_other_delivery(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messaging, "CONFIRM_TIMEOUT_SECONDS", DEADLINE_SECONDS)
     stop, settled = asyncio.Event(), list[str]()
 
     async def handle(delivery: Delivery) -> str:
         if delivery.body == b"bad":
             raise OcrFailedError("its copy has to wait")
         return "done"
-
-    async def all_good() -> bool:
-        return settled.count("done") == GOOD
 
     async with open_queues(broker.settings) as queues:
         async with open_publisher(broker.settings) as publisher:
@@ -81,9 +83,13 @@ async def test_copy_that_waits_for_disk_holds_up_no_other_delivery(broker: Broke
             on_settled=lambda _, code: settled.append(code),
         )
         running = asyncio.create_task(consumer.run(stop, drain_seconds=0))
+        try:
+            await until(lambda: len(settled) >= GOOD)
+            assert settled == ["done"] * GOOD
 
-        await eventually(all_good, seconds=25)  # before the copy's time limit ends the connection
+            await asyncio.to_thread(broker.leave_disk, "1MB")
 
-        await asyncio.to_thread(broker.leave_disk, "1MB")
-        stop.set()
-        await running
+            await until(lambda: OcrFailedError.code in settled)
+        finally:
+            stop.set()
+            await running
