@@ -116,15 +116,15 @@ async def test_same_bytes_from_another_source_are_noticed(site: Site) -> None:
 
 
 async def test_restored_object_older_than_its_removal_is_indexed(site: Site) -> None:
-    later = datetime.now(tz=UTC) + timedelta(seconds=10)
+    later = datetime.now(tz=UTC) + timedelta(hours=1)
     gone = removed_notification(
         site.store.bucket, "a.png", sequencer=sequencer_at(later), occurred_at=later
     )
     async with site.consuming():
         await site.publish(gone)
         await site.document("a.png", status="removed")
-        await site.upload("a.png")
-        assert found(await site.reconcile(min_age=-20)) == {State.CHANGED: 1}
+        assert (await site.upload("a.png")).stored_at < later
+        assert found(await site.reconcile(min_age=-7200)) == {State.CHANGED: 1}
         await site.document("a.png", status="predicted")
 
 
