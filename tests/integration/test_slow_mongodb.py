@@ -79,9 +79,9 @@ async def running(
             yield Running(settlements, link, database, store, amqp_settings, queues)
 
 
-@pytest.mark.parametrize("running", [2.0], indirect=True, ids=["2 s"])
+@pytest.mark.parametrize("running", [10.0], indirect=True, ids=["10 s"])
 async def test_a_slow_answer_only_costs_time(running: Running) -> None:
-    running.link.delay_seconds = 0.25
+    running.link.delay_seconds = 1.0
     await running.queue_images()
     await eventually(running.all_indexed)
     await running.settlements.until(IMAGES)
