@@ -16,7 +16,7 @@ from infra.local.supervisor import Program, Supervisor
 from services.common.adapters.rabbitmq import messaging
 from services.common.adapters.rabbitmq.consumer import Consumer
 from services.common.adapters.rabbitmq.messaging import open_publisher
-from services.common.adapters.rabbitmq.retry_policy import Delivery
+from services.common.adapters.rabbitmq.retry_policy import Delivery, DeliveryOutcome
 from services.common.runtime.settings import AmqpSettings
 from services.consumer.ocr_client import OcrFailedError
 from tests.support.indexing import open_queues
@@ -61,11 +61,13 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
 async def test_copy_that_waits_for_disk_holds_up_no_other_delivery(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messaging, "CONFIRM_TIMEOUT_SECONDS", DEADLINE_SECONDS)
-    stop, settled = asyncio.Event(), list[str]()
+    monkeypatch.setattr(messaging, "CONFIRM_TIMEOUT_SECONDS", 0.5)  # the alarm lasts longer
+    stop, handled, settled = asyncio.Event(), list[bytes](), list[DeliveryOutcome]()
 
     async def handle(delivery: Delivery) -> str:
-        if delivery.body == b"bad":
+        handled.append(delivery.body)
+        await asyncio.sleep(0.5)
+        if delivery.body == b"bad" and delivery.attempt == 1:
             raise OcrFailedError("its copy has to wait")
         return "done"
 
@@ -80,16 +82,18 @@ async def test_copy_that_waits_for_disk_holds_up_no_other_delivery(
             handle,
             prefetch=3,
             checks={},
-            on_settled=lambda _, code: settled.append(code),
+            on_settled=lambda outcome, _: settled.append(outcome),
         )
         running = asyncio.create_task(consumer.run(stop, drain_seconds=0))
         try:
-            await until(lambda: len(settled) >= GOOD)
-            assert settled == ["done"] * GOOD
-
+            await until(lambda: handled.count(b"good") >= GOOD and len(settled) >= GOOD)
+            await consumer.check()
+            assert settled == [DeliveryOutcome.ACKED] * GOOD
             await asyncio.to_thread(broker.leave_disk, "1MB")
-
-            await until(lambda: OcrFailedError.code in settled)
+            await until(lambda: len(settled) == GOOD + 2)
         finally:
             stop.set()
             await running
+
+    assert settled[GOOD:] == [DeliveryOutcome.RETRIED, DeliveryOutcome.ACKED]
+    assert sorted(handled) == [b"bad"] * 2 + [b"good"] * GOOD

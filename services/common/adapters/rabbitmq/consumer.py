@@ -120,13 +120,16 @@ class Consumer:
         """Consume until a server is missing; return the error that says which (None: stopped).
 
         Copies are published on a connection of their own: where RabbitMQ is short of memory or disk
-        it reads nothing more from a connection that publishes, acknowledgements included.
+        it reads nothing more from a connection that publishes, acknowledgements included. A copy
+        waits for its confirmation as long as that lasts: given up, it might arrive nevertheless.
         """
-        async with connect(self._settings) as connection, connect(self._settings) as publishing:
-            session = Session(Publisher(await open_channel(publishing, confirms=True)))
+        async with connect(self._settings) as publishing, connect(self._settings) as connection:
+            copies = await open_channel(publishing, confirms=True)
+            session = Session(Publisher(copies, confirm_seconds=None))
             channel = await open_channel(connection, confirms=False)
             with translate_broker_errors(self._queues.work):
                 await channel.set_qos(prefetch_count=self._prefetch)
+                await session.watch(publishing, copies)
                 await session.watch(connection, channel)
                 stop_feed = await self._feed(connection, channel, session)
             self._state = ""

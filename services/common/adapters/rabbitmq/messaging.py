@@ -46,10 +46,18 @@ async def connect(settings: AmqpSettings) -> AsyncIterator[Connection]:
 
 
 class Publisher:
-    """Publishes with confirmation; safe for concurrent use."""
+    """Publishes with confirmation; safe for concurrent use.
 
-    def __init__(self, channel: Channel) -> None:
+    Args:
+        channel: With confirmations.
+        confirm_seconds: Limit to wait for one; None: as long as the connection lasts.
+    """
+
+    def __init__(
+        self, channel: Channel, *, confirm_seconds: float | None = CONFIRM_TIMEOUT_SECONDS
+    ) -> None:
         self._channel = channel
+        self._confirm_seconds = confirm_seconds
 
     async def depth(self, queue: str) -> int:
         """Return the number of ready messages in a queue.
@@ -89,7 +97,7 @@ class Publisher:
             chosen = self._channel.default_exchange
             if exchange:
                 chosen = await self._channel.get_exchange(exchange, ensure=False)
-            await chosen.publish(message, routing_key=queue, timeout=CONFIRM_TIMEOUT_SECONDS)
+            await chosen.publish(message, routing_key=queue, timeout=self._confirm_seconds)
 
 
 @asynccontextmanager
@@ -198,7 +206,7 @@ class Session:
         self.is_lost = False
 
     async def watch(self, connection: Connection, channel: Channel) -> None:
-        """End the session when its connection or channel closes, or its queue goes away.
+        """End the session when a connection or channel of it closes, or its queue goes away.
 
         RabbitMQ closes only the channel if a delivery is held too long, and cancels only the
         consumer if its queue is deleted.

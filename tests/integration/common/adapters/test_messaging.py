@@ -1,18 +1,24 @@
 """Settlement against a real RabbitMQ."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.exceptions import AMQPException
 
-from services.common.adapters.rabbitmq import retry_policy
+from services.common.adapters.rabbitmq import consumer, messaging, retry_policy
 from services.common.adapters.rabbitmq.consumer import Consumer
-from services.common.adapters.rabbitmq.messaging import check_broker, open_publisher, open_queue
+from services.common.adapters.rabbitmq.messaging import (
+    Connection,
+    check_broker,
+    open_publisher,
+    open_queue,
+)
 from services.common.adapters.rabbitmq.retry_policy import (
     Delivery,
     DeliveryOutcome,
@@ -283,6 +289,44 @@ async def test_queue_that_is_deleted_and_redeclared_is_consumed(
         await channel.declare_queue(queues.work, durable=True, arguments={"x-queue-type": "quorum"})
         await publish(amqp_settings, queues, b"after")
         assert (await run.until(2))[1] == (DeliveryOutcome.ACKED, "after")
+
+
+async def close_connection(channel: AbstractChannel) -> None:
+    """Have RabbitMQ close the connection of a channel: it does not know this flag."""
+    await channel.default_exchange.publish(aio_pika.Message(b""), "", immediate=True)
+
+
+async def close_channel(channel: AbstractChannel) -> None:
+    """Have RabbitMQ close a channel alone."""
+    await channel.declare_queue("no such queue", passive=True)
+
+
+@pytest.mark.parametrize("close", [close_connection, close_channel])
+@pytest.mark.parametrize("lost", ["consuming", "publishing"])
+async def test_each_connection_that_is_lost_is_replaced(
+    amqp_settings: AmqpSettings,
+    queues: Queues,
+    monkeypatch: pytest.MonkeyPatch,
+    close: Callable[[AbstractChannel], Awaitable[None]],
+    lost: str,
+) -> None:
+    opened = list[AbstractChannel]()
+
+    async def open_channel(connection: Connection, *, confirms: bool) -> AbstractChannel:
+        opened.append(await messaging.open_channel(connection, confirms=confirms))
+        return opened[-1]
+
+    async def handle(_: Delivery) -> str:
+        raise InvalidEventError("parked")
+
+    monkeypatch.setattr(consumer, "open_channel", open_channel)
+    async with consuming(amqp_settings, queues, handle) as run:
+        await until(lambda: run.consumer.is_idle)
+        with suppress(AMQPException):
+            await close(opened[lost == "consuming"])
+        await until(lambda: len(opened) == 4 and run.consumer.is_idle)
+        await publish(amqp_settings, queues, b"image")
+        assert await run.until(1) == [(DeliveryOutcome.PARKED, InvalidEventError.code)]
 
 
 async def test_bug_in_settling_ends_the_consumer(
