@@ -77,6 +77,7 @@ class FailedDownloadError(TransientError):
 
     Attributes:
         host: The redirect's host that failed; None: the requested one.
+        is_repeated: It is an earlier answer: no request was sent.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class FailedDownloadError(TransientError):
         self.most_attempts = most_attempts
         self.retry_after_seconds = retry_after_seconds
         self.host: str | None = None
+        self.is_repeated = False
 
 
 DownloadError = RefusedDownloadError | FailedDownloadError

@@ -49,7 +49,7 @@ _UNREACHABLE = frozenset(
 """Codes that describe the host better than ``robots_unavailable``."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Rules:
     """The rules of one origin."""
 
@@ -57,6 +57,7 @@ class _Rules:
     """None: all is allowed."""
     error: DownloadError | None = None
     """Error that makes the rules unknown, so nothing is allowed."""
+    was_raised: bool = False
     size: int = 0
     """Characters."""
     kept_seconds: float = KEPT_SECONDS
@@ -97,7 +98,9 @@ class RobotsPolicy:
         """
         rules = await self._rules(url.origin())
         if rules.error:
-            raise _renewed(rules.error)
+            error = _renewed(rules.error, is_repeated=rules.was_raised)
+            rules.was_raised = True
+            raise error
         if rules.parsed and not await self._allows(rules, rules.parsed, str(url)):
             raise RefusedDownloadError("robots_disallowed", "disallowed by robots.txt")
 
@@ -226,14 +229,16 @@ def _without_file(error: DownloadError, *, was_redirected: bool) -> _Rules:
     return _Rules(error=unavailable, kept_seconds=max(UNAVAILABLE_SECONDS, pause or 0.0))
 
 
-def _renewed(error: DownloadError) -> DownloadError:
+def _renewed(error: DownloadError, *, is_repeated: bool) -> DownloadError:
     """Return a copy of an error, as an instance must not be raised twice."""
     if isinstance(error, RefusedDownloadError):
         return RefusedDownloadError(error.code, error.detail, http_status=error.http_status)
-    return FailedDownloadError(
+    renewed = FailedDownloadError(
         error.code,
         error.detail,
         http_status=error.http_status,
         most_attempts=error.most_attempts,
         retry_after_seconds=error.retry_after_seconds,
     )
+    renewed.is_repeated = is_repeated
+    return renewed

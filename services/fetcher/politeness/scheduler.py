@@ -144,7 +144,9 @@ class HostScheduler:
         await self._save(host)
 
     async def record_failure(self, name: str, error: FailedDownloadError) -> None:
-        """Record a missing or throttling response of a host."""
+        """Record a missing or throttling response of a host, the latter once."""
+        if error.is_repeated and error.code not in _NO_RESPONSE:
+            return
         host, now = self._host(name), asyncio.get_running_loop().time()
         before, retry_after = host.paused_until, error.retry_after_seconds
         is_throttling = error.code == "rate_limited" or error.http_status in _THROTTLING

@@ -268,6 +268,22 @@ async def test_host_is_left_alone_when_it_says_that_it_is_overloaded(
 
 
 @in_virtual_time
+async def test_failure_that_was_kept_pauses_its_host_once() -> None:
+    scheduler = make_scheduler(SlotLimits(5, 5))
+    error = FailedDownloadError("robots_unavailable", "no Retry-After", http_status=503)
+    async with crowd(scheduler) as those:
+        for _ in range(12):
+            await scheduler.record_failure("a", error)
+            await asyncio.sleep(600)
+            error.is_repeated = True
+        await scheduler.record_failure("a", error)
+        those.want("a")
+        await settle()
+
+    assert (those.order, those.errors) == (["a"], [])
+
+
+@in_virtual_time
 async def test_pause_is_kept_by_a_scheduler_that_takes_over() -> None:
     repository = MemoryRepository()
     earlier = make_scheduler(SlotLimits(5, 5), repository)

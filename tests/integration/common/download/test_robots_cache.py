@@ -64,6 +64,21 @@ async def test_trouble_is_forgotten_after_a_minute(
         await policy.check(url)
 
 
+async def test_failure_is_repeated_until_the_next_request(
+    site: WebSite, policy: RobotsPolicy, clock: Clock
+) -> None:
+    site.add_body("/robots.txt", b"", status=503)
+
+    are_repeated = list[bool]()
+    for clock.now in (0, 1, 2, robots.UNAVAILABLE_SECONDS, robots.UNAVAILABLE_SECONDS + 1):
+        with pytest.raises(FailedDownloadError) as caught:
+            await policy.check(URL(site.url("/a")))
+        are_repeated.append(caught.value.is_repeated)
+
+    assert are_repeated == [False, True, True, False, True]
+    assert site.hits["/robots.txt"] == 2
+
+
 async def test_host_that_could_not_be_reached_is_tried_again_soon(
     site: WebSite, policy: RobotsPolicy, clock: Clock
 ) -> None:
