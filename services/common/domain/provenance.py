@@ -44,8 +44,7 @@ MOST_SOURCES = 1000
 """Limit of stored sources; ``sources_count`` has none."""
 
 MOST_SOURCES_LENGTH = 3 * MEBIBYTE
-"""Fewer long ones: as if all had the length of the new one as JSON. A document of MongoDB has
-16 MiB, in which numbers are longer."""
+"""Limit of their lengths as JSON. A document of MongoDB has 16 MiB, in which numbers are longer."""
 FEW_SOURCES = 50
 """Number that always has room."""
 
@@ -271,12 +270,13 @@ def with_source(known: tuple[Source, ...], source: Source) -> tuple[Source, ...]
         source = source.having(**Details.from_fields(vars(same[-1])).to_fields())
     if len(same) >= MOST_BATCHES:
         return (*(each for each in known if each is not same[1]), source)
-    most = min(MOST_SOURCES, max(FEW_SOURCES, MOST_SOURCES_LENGTH // source.length))
-    if len(known) < most:
-        return (*known, source)
-    batches = Counter(each.batch_id for each in known)
-    largest, number = batches.most_common(1)[0]
-    if source.batch_id in batches or number == 1:
-        return known
-    at = max(at for at, each in enumerate(known) if each.batch_id == largest)
-    return (*known[:at], source, *known[at + 1 :])
+    kept, batches = list(known), Counter(each.batch_id for each in known)
+    length = sum(each.length for each in (*known, source))
+    while len(kept) >= MOST_SOURCES or (len(kept) >= FEW_SOURCES and length > MOST_SOURCES_LENGTH):
+        largest, number = batches.most_common(1)[0]
+        if source.batch_id in batches or number == 1:
+            return known
+        latest = max(at for at, each in enumerate(kept) if each.batch_id == largest)
+        length -= kept.pop(latest).length
+        batches[largest] -= 1
+    return (*kept, source)

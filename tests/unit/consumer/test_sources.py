@@ -14,6 +14,7 @@ from services.common.domain.provenance import (
     FEW_SOURCES,
     MOST_BATCHES,
     MOST_SOURCES,
+    MOST_SOURCES_LENGTH,
     PLACEHOLDER_SOURCES,
     Provenance,
 )
@@ -155,6 +156,23 @@ def test_document_of_many_long_sources_fits_mongodb() -> None:
     assert document.sources_count == MOST_SOURCES
     assert {each.batch_id for each in document.sources} == {"b0", "b1", "b2"}
     assert len(document.sources) >= FEW_SOURCES
+    assert len(bson.encode(document.to_mongo())) < 8 * MEBIBYTE
+
+
+@pytest.mark.slow
+def test_long_sources_of_new_batches_replace_several_short_ones() -> None:
+    long, (details, _) = "u" * 8000, to_details({}, [("box", [1234567] * 800)])
+
+    document = of_urls(MOST_SOURCES)
+    for number in range(MOST_SOURCES + 100):
+        provenance = origin(9000 + number, None, f"later-{number}")
+        url = f"{provenance.source_url}/{long}"
+        document = document.with_source(replace(provenance, source_url=url, details=details))
+
+    lengths = [each.length for each in document.sources]
+    assert max(lengths) > 14_000
+    assert sum(lengths) <= MOST_SOURCES_LENGTH
+    assert {"b1", "later-0", "later-100"} <= {each.batch_id for each in document.sources}
     assert len(bson.encode(document.to_mongo())) < 8 * MEBIBYTE
 
 
