@@ -1,5 +1,6 @@
 """Send a folder of Parquet files, such as a data set of the Hugging Face hub, as one file."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from services.common.domain.tables.names import is_image
 
 ROWS_AT_ONCE = 100
 SPLIT = "split"
+_INDEX = re.compile("__index_level_[0-9]+__$")
+"""The index of a frame of pandas, where it is no plain count."""
 
 
 def parquet_files(files: Mapping[str, Path]) -> list[Path]:
@@ -25,7 +28,8 @@ def parquet_files(files: Mapping[str, Path]) -> list[Path]:
 def merged(paths: Sequence[Path]) -> Iterator[IO[bytes]]:
     """Yield a file with the rows of several, which have the same columns.
 
-    Where there is no column of splits, the files' names say them: ``train-00000-of-00002.parquet``.
+    The index of pandas is left out. Where there is no column of splits, the files' names say them:
+    ``train-00000-of-00002.parquet``.
 
     Raises:
         CommandError: One of them can't be read, or has other columns.
@@ -49,13 +53,18 @@ def _merge(paths: Sequence[Path], file: IO[bytes]) -> None:
                 with parquet.ParquetFile(path) as source:
                     for batch in source.iter_batches(ROWS_AT_ONCE):
                         table = pa.Table.from_batches([batch])
+                        index = [each for each in table.column_names if _INDEX.match(each)]
+                        table = table.drop_columns(index)
                         if any(splits) and SPLIT not in table.column_names:
                             column = pa.repeat(pa.scalar(split, pa.string()), len(table))
                             table = table.append_column(SPLIT, column)
                         if writer is None:
                             writer = stack.enter_context(parquet.ParquetWriter(file, table.schema))
-                        if others := {*table.column_names} ^ {*writer.schema.names}:
-                            raise pa.ArrowInvalid(f"not in all files: {', '.join(sorted(others))}")
+                        here, first = {*table.column_names}, {*writer.schema.names}
+                        if here != first:
+                            more, less = sorted(here - first), sorted(first - here)
+                            detail = f"it has {more} more and {less} less than {paths[0].name}"
+                            raise pa.ArrowInvalid(detail)
                         writer.write_table(table.select(writer.schema.names).cast(writer.schema))
             except (OSError, pa.ArrowException) as error:
                 raise CommandError(

@@ -30,6 +30,14 @@ def test_files_of_a_data_set_are_one_with_their_splits(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_index_of_pandas_is_no_column(tmp_path: Path, order: int) -> None:
+    plain = write(tmp_path / "train.parquet", url=["a"], text=["1"])
+    frame = write(tmp_path / "test.parquet", url=["b"], text=["2"], __index_level_0__=["7"])
+    with merged([plain, frame][::order]) as file:
+        assert parquet.read_table(file).column_names == ["url", "text", "split"]
+
+
 @pytest.mark.parametrize("columns", [("link",), ("url", "text")])
 def test_file_with_other_columns_is_named(tmp_path: Path, columns: tuple[str, ...]) -> None:
     others = write(tmp_path / "b.parquet", **{name: ["b"] for name in columns})
