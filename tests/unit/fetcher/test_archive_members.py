@@ -136,9 +136,22 @@ def test_joined_tars_are_read_to_the_last_one(trash: bytes) -> None:
     assert texts_of(content) == {"a.png": None, "b.png": "b"}
 
 
-def test_numbered_images_have_no_text_in_common() -> None:
-    files = {"p.1.png": IMAGE, "p.2.png": IMAGE, "p.gt.txt": b"all of the page"}
-    assert texts_of(zip_of(files)) == {"p.1.png": None, "p.2.png": None}
+@pytest.mark.parametrize("stems", [("p.1", "p.2"), ("p.l1", "p.l2"), ("p.001a", "p.002a")])
+def test_several_images_have_no_text_in_common(stems: tuple[str, ...]) -> None:
+    files = {f"{stem}.png": IMAGE for stem in stems} | {"p.gt.txt": b"all of the page"}
+    assert texts_of(zip_of(files)) == {f"{stem}.png": None for stem in stems}
+
+
+@pytest.mark.parametrize("stems", [("p.300",), ("p.l1",), ("p.bin", "p.nrm", "p.dew")])
+def test_lone_image_or_forms_of_one_share_its_text(stems: tuple[str, ...]) -> None:
+    files = {f"{stem}.png": IMAGE for stem in stems} | {"p.gt.txt": b"Haus"}
+    assert texts_of(zip_of(files)) == {f"{stem}.png": "Haus" for stem in stems}
+
+
+def test_text_of_an_image_is_not_of_a_numbered_one() -> None:
+    files = {"p.png": IMAGE, "p.1.png": IMAGE, "p.nrm.png": IMAGE, "p.gt.txt": b"Haus"}
+    texts = {"p.png": "Haus", "p.1.png": None, "p.nrm.png": "Haus"}
+    assert texts_of(zip_of(files)) == texts
 
 
 def test_table_in_a_folder_speaks_of_its_own_folder() -> None:

@@ -1,6 +1,7 @@
 """Ground truth of an archive: tables, a text file beside each image, IAM's lines.txt."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -32,6 +33,8 @@ _TYPED_LABELS = "metadata.parquet"
 """Of Hugging Face's imagefolder; any other Parquet file is a list."""
 _SHARE = re.compile(r"[01]?\.\d+|[01]")
 """A coordinate as a share of the image's width or height."""
+_FORMS = (".nrm", ".bin", ".dew", ".raw", ".orig", ".gray", ".color", ".despeckled")
+"""Second suffixes of the processed forms of one line."""
 _NO_TRUTH = re.compile(r"readme|licen[cs]e|copying|notice|changelog|authors", re.IGNORECASE)
 _COMPANION = re.compile(
     r"(readme|licen[cs]e|copying|notice|changelog|authors)(\.(md|rst|txt))?"
@@ -244,17 +247,24 @@ def _beside(names: list[str], images: list[str]) -> Iterator[tuple[str, str]]:
     """Yield each image with a text file beside it, and its name.
 
     ``a.gt.txt`` or ``a.txt`` beside ``a.png``; also beside ``a.nrm.png``, the processed forms of
-    which share their text (OCRopus, GT4HistOCR); ``a.1.png`` and ``a.2.png`` do not.
+    which share their text (OCRopus, GT4HistOCR), and beside ``a.1.png``, not if there is another.
     """
     texts = {canonical(name).casefold(): name for name in names if name.lower().endswith(".txt")}
-    for image in images:
-        stem = without_suffix(canonical(image)).casefold()
-        shorter = PurePosixPath(stem)
+    stems = {image: without_suffix(canonical(image)).casefold() for image in images}
+    known = {*stems.values()}
+    claims = Counter([*known, *map(_shorter, known)])
+    for image, stem in stems.items():
         candidates = [f"{stem}.gt.txt", f"{stem}.txt"]
-        if shorter.suffix and not shorter.suffix[1:].isdigit():
-            candidates.append(f"{shorter.with_suffix('')}.gt.txt")
+        if (shorter := _shorter(stem)) and (claims[shorter] == 1 or stem.endswith(_FORMS)):
+            candidates.append(f"{shorter}.gt.txt")
         if found := next((texts[each] for each in candidates if each in texts), None):
             yield image, found
+
+
+def _shorter(stem: str) -> str:
+    """Return a name without its second suffix, or empty if it has none."""
+    path = PurePosixPath(stem)
+    return str(path.with_suffix("")) if path.suffix else ""
 
 
 def _holds_boxes(text: str) -> bool:
