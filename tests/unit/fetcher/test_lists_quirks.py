@@ -41,6 +41,7 @@ def pairs(rows: list[Row]) -> list[tuple[str, str | None]]:
         ("a.txt", f"{A} put down, and up\n", [(A, "put down, and up")]),
         ("a.txt", f"url|text\n{A}|Haus\n{B}|Maus\n", BOTH),
         ("a.txt", f"# 1914\nurl;text\n{A};Haus\n{B};Maus\n", BOTH),
+        ("a.txt", "# 1914\n" * 12 + f"url,text\n{A},Haus\n{B},Maus\n", BOTH),
         ("a.csv", f"url,text\n{A},Haus\n\ufeff{B},Maus\n", BOTH),
         ("a.csv", f"url,text\r{A},Haus\r{B},Maus\r", BOTH),
         ("a.csv", f"url,text\n{A},Haus\n{B},Maus\n".encode("utf-16-le"), BOTH),
@@ -67,7 +68,7 @@ def pairs(rows: list[Row]) -> list[tuple[str, str | None]]:
     ids=[
         *("text behind URL", "space in URL", "brackets", "quotes", "commas in txt"),
         *("semicolons in txt", "parameters of a path", "commas of a text", "bars in txt"),
-        *("comment above header in txt", "mark within"),
+        *("comment above header in txt", "comments in txt", "mark within"),
         *("carriage returns", "UTF-16 LE", "UTF-16 BE", "decimal commas", "index column"),
         *("tabs in csv", "smart quotes", "marks in JSON lines", "array as JSON lines"),
     ],

@@ -15,7 +15,7 @@ from services.common.domain.tables.columns import Columns, Wanted, find_columns,
 
 SAMPLE_ROWS = 100
 HEADER_ROWS = 10
-"""Titles and comments that may stand above the header."""
+"""Of these one may be the header; ``#`` comments above it are not counted."""
 SEPARATORS = (",", ";", "\t", "|")
 _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 """Excel's declaration of the separator in the first line."""
@@ -124,7 +124,11 @@ def _with_header(
 ) -> Dialect | None:
     """Return the dialect of a separator if one of the first lines is a header with it."""
     quoted = is_quoted(separator, hints)
-    for place, line in enumerate(sample[start : start + HEADER_ROWS], start):
+    comments = 0
+    for place, line in enumerate(sample[start:], start):
+        comments += line.lstrip(" \ufeff").startswith("#")
+        if place - start - comments >= HEADER_ROWS:
+            return None
         cells = split(line, separator, is_quoted=quoted)
         if not cells or hints.is_nameless(cells[0]):
             return None
