@@ -122,7 +122,8 @@ async def store_in_every_way(store: ObjectStore) -> None:
     image = line_image(uuid4().hex[:8])
     await store.write(key, image, content_type="image/png", metadata={})
     form = await client.generate_presigned_post(bucket, f"{key}.form")
-    fields = FormData({**form["fields"], "file": image})
+    fields = FormData(form["fields"])
+    fields.add_field("file", image, filename="line.png")
     async with ClientSession() as session, session.post(form["url"], data=fields) as response:
         assert response.status == 204, await response.text()
     await client.copy_object(Bucket=bucket, Key=f"{key}.copy", CopySource=f"{bucket}/{key}")
