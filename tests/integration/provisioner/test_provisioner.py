@@ -23,6 +23,7 @@ from services.provisioner.settings import ProvisionerSettings
 from tests.support.notifying import PAGES_ARN, USUAL_ARN
 from tests.support.review import known
 from tests.support.slow_link import open_slow_link
+from tests.support.waiting import DEADLINE_SECONDS
 
 if TYPE_CHECKING:  # stubs are a development dependency
     from types_aiobotocore_s3.type_defs import LifecycleRuleTypeDef, QueueConfigurationTypeDef
@@ -68,13 +69,14 @@ async def test_large_collections_are_waited_for(
     mongo_settings: MongoSettings,
     request_name: bytes,
 ) -> None:
-    settings = ProvisionerSettings(definitions=DEFINITIONS, wait_seconds=20)
+    settings = ProvisionerSettings(definitions=DEFINITIONS, wait_seconds=DEADLINE_SECONDS)
     server = URL(str(mongo_settings.url))
     assert server.host
     async with open_slow_link(server.host, server.port or 27017) as link:
-        link.delay_seconds, link.slow_request = 0.8, request_name
+        link.delay_seconds = 4.5  # the driver waits 4 * 1 s
+        link.slow_request = b"%b\0\x07\0\0\0images\0" % request_name  # as BSON
         url = MongoDsn(f"mongodb://127.0.0.1:{link.port}")
-        hurried = mongo_settings.model_copy(update={"url": url, "timeout_seconds": 0.15})
+        hurried = mongo_settings.model_copy(update={"url": url, "timeout_seconds": 1.0})
 
         await provision(settings, management=management, s3=s3_settings, mongo=hurried)
 
@@ -111,8 +113,9 @@ async def test_rules_of_others_stay(s3_settings: S3Settings) -> None:
             await set_up()
 
         found = await client.get_bucket_notification_configuration(Bucket=bucket)
-        arns = [each["QueueArn"] for each in found["QueueConfigurations"]]
-        assert sorted(arns) == sorted([PAGES_ARN, USUAL_ARN])
+        rules = {each["QueueArn"]: each for each in found["QueueConfigurations"]}
+        assert rules.keys() == {PAGES_ARN, USUAL_ARN}
+        assert rules[PAGES_ARN] == mine
         lifecycle = await client.get_bucket_lifecycle_configuration(Bucket=bucket)
         days = {each.get("ID"): each["Expiration"].get("Days") for each in lifecycle["Rules"]}
         assert days == {"short": 1, "expiry": 7}
