@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
 from html import escape, unescape
 
 import pytest
@@ -12,6 +13,7 @@ from services.common.adapters.image_repository import ImageRepository
 from services.common.adapters.mongo import Collection
 from services.common.domain.errors import DatabaseUnavailableError
 from services.common.domain.image import MOST_PREDICTIONS
+from services.common.domain.records import to_milliseconds
 from tests.support.review import NOW, OpenReview, Person, Site, fields_of, image_of, known
 from tests.support.waiting import eventually
 
@@ -309,16 +311,25 @@ async def test_skipped_image_is_another_persons_and_not_mine_again(site: Site) -
         assert image_of(await bob.see("/queue")) == image_of(task)
 
 
-async def test_lease_that_gives_no_sign_ends(site: Site) -> None:
-    await site.add(known("left alone", 0.1))
-    async with site.person("ada") as ada, site.person("bob") as bob:
+async def test_lease_that_gives_no_sign_ends(review_with: OpenReview) -> None:
+    async with (
+        review_with(lease_seconds=1234) as site,
+        site.person("ada") as ada,
+        site.person("bob") as bob,
+    ):
+        await site.add(known("left alone", 0.1))
+        before = to_milliseconds(datetime.now(tz=UTC))
         task = await ada.see("/queue")
+        after = datetime.now(tz=UTC)
         assert image_of(await bob.see("/queue")) == ""
-        await site.database.review_leases.update_many({}, {"$set": {"until": NOW}})
+        lease = await site.database.review_leases.find_one({"_id": image_of(task)})
+        assert lease is not None
+        assert before <= lease["until"] - timedelta(seconds=1234) <= after
+        await site.database.review_leases.update_many({}, {"$set": {"until": before}})
         assert image_of(await bob.see("/queue")) == image_of(task)
         late = await ada.do(task, "save", "late but right")
         assert image_of(late) == ""
-    assert (await site.document(image_of(task)))["annotation"]["by"] == "ada"
+        assert (await site.document(image_of(task)))["annotation"]["by"] == "ada"
 
 
 async def test_second_answer_to_one_image_does_not_replace_the_first(site: Site) -> None:
