@@ -30,11 +30,11 @@ from tests.support.web import WebSite, open_site
 LINES = 15
 ANNOTATED = 12
 COMPOSE = """
-(field) => field.dispatchEvent(
-  new KeyboardEvent("keydown", {key: "Enter", isComposing: true, bubbles: true, cancelable: true})
+(field, keys) => field.dispatchEvent(
+  new KeyboardEvent("keydown", {...keys, bubbles: true, cancelable: true})
 )
 """
-"""The Enter that ends the composition of an input method; false: it has no effect."""
+"""A key of an input method; false: the page has prevented what it does by default."""
 WATCH_SWAPS = """
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id !== "task") return;
@@ -317,12 +317,18 @@ async def test_message_stays_until_it_is_closed(office: Office) -> None:
         await expect(said).to_contain_text("Skipped")
 
 
-async def test_enter_of_an_input_method_saves_nothing(office: Office) -> None:
+@pytest.mark.parametrize("composing", [{"isComposing": True}, {"keyCode": 229}])
+async def test_keys_of_an_input_method_are_its_own(
+    office: Office, composing: dict[str, object]
+) -> None:
+    enter = {**composing, "key": "Enter"}
+    unreadable = {**composing, "key": "u", "code": "KeyU", "altKey": True}
     await add_page(office.review)
     async with office.desk("ada") as page:
-        assert not await page.locator("#text").evaluate(COMPOSE)
-        await page.goto(f"/pages/{quote(PAGE_KEY)}")
-        assert not await page.locator("#text-1").evaluate(COMPOSE)
+        for path, field in (("/queue", "#text"), (f"/pages/{quote(PAGE_KEY)}", "#text-1")):
+            await page.goto(path)
+            assert not await page.locator(field).evaluate(COMPOSE, enter)
+            assert await page.locator(field).evaluate(COMPOSE, unreadable)
 
 
 async def test_text_that_is_not_saved_comes_back_after_undo(office: Office) -> None:
