@@ -31,7 +31,7 @@ from services.common.domain.tables.list_format import (
 )
 from services.common.domain.tables.report import Report
 from services.fetcher.sources.addresses import stem_of, submitted_url
-from services.fetcher.sources.archives.members import check_size
+from services.fetcher.sources.archives.members import OFFICE_REFUSED, check_size
 from services.fetcher.sources.archives.opening import list_archive
 from services.fetcher.sources.archives.parquet_archive import pack_images
 from services.fetcher.sources.archives.settings import ArchiveSettings
@@ -57,8 +57,7 @@ _OFFICE_FILE = re.compile(
     rb"PK\x03\x04.{26}(\[Content_Types\]\.xml|_rels/\.rels|docProps/|mimetypeapplication/vnd\.oasis)",
     re.DOTALL,
 )
-"""The first member of a zip that is a document (ECMA-376, part 2; OpenDocument 1.3, part 2)."""
-_OFFICE_REFUSED = "a document of an office program is not read: save a table as CSV, pages as PDF"
+"""The usual first member of a document (ECMA-376, part 2; OpenDocument 1.3, part 2)."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class Openings:
     @asynccontextmanager
     async def _open_whole(self, whole: _Whole, options: ReadingOptions) -> AsyncIterator[Opened]:
         if whole.start.startswith(_OLE_MARK) or _OFFICE_FILE.match(whole.start):
-            raise UnsupportedListFormatError(_OFFICE_REFUSED)
+            raise UnsupportedListFormatError(OFFICE_REFUSED)
         if whole.sent.is_archive or sniff_archive(whole.start):
             yield self._open_archive(whole, options)
         elif whole.start.startswith(PDF_MARK) and not options.pages:

@@ -221,6 +221,14 @@ def test_encrypted_member_is_refused() -> None:
     assert codes_of(bytes(content)) == [(1, "encrypted_member")]
 
 
+def test_office_document_is_refused_whatever_comes_first() -> None:
+    workbook = zip_of({"xl/media/image1.png": IMAGE, "[Content_Types].xml": b"<Types/>"})
+    with pytest.raises(ArchiveRefusedError, match="save a table as CSV"):
+        rows_of(workbook)
+    others = zip_of({"a/[Content_Types].xml": b"x", "1.png": IMAGE})
+    assert [row for row in rows_of(others) if isinstance(row, ListItem)]
+
+
 def test_second_member_of_the_same_path_is_refused() -> None:
     content = BytesIO()
     with zipfile.ZipFile(content, "w") as archive:

@@ -97,6 +97,11 @@ def checked(entries: Iterable[Entry], limits: ArchiveLimits) -> Iterator[tuple[i
         yield place, entry
 
 
+OFFICE_CONTENTS = "[Content_Types].xml"
+"""Member of each document of an office program (ECMA-376, part 2), which is a zip."""
+OFFICE_REFUSED = "a document of an office program is not read: save a table as CSV, pages as PDF"
+
+
 def too_many(limits: ArchiveLimits) -> ArchiveRefusedError:
     """Return the error of an archive with too many members."""
     return ArchiveRefusedError(f"the archive has more than {limits.members} members")

@@ -13,6 +13,8 @@ from typing import IO, NamedTuple
 
 from services.fetcher.sources.archives.members import (
     NAME_KEPT,
+    OFFICE_CONTENTS,
+    OFFICE_REFUSED,
     ArchiveLimits,
     ArchiveRefusedError,
     Entry,
@@ -74,7 +76,7 @@ def zip_entries(file: IO[bytes], limits: ArchiveLimits) -> Iterator[Entry]:
 
     Raises:
         ArchiveRefusedError: It is corrupt, its records disagree, it has too many members, or they
-            overlap (detected after the last member).
+            overlap (detected after the last member), or it is an office program's document.
     """
     directory = _find_directory(file)
     if directory.entries > limits.members:
@@ -87,6 +89,8 @@ def zip_entries(file: IO[bytes], limits: ArchiveLimits) -> Iterator[Entry]:
     for _ in range(directory.entries):
         header, name, extra, at = _parse_entry(content, at)
         entry, local_at = _to_entry(file, directory, header, name, extra)
+        if entry.name == OFFICE_CONTENTS:
+            raise ArchiveRefusedError(OFFICE_REFUSED)
         if entry.is_consistent:
             taken.extend((local_at, entry.content_at + entry.packed_size))
         yield entry
