@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from services.common.adapters.object_store import ObjectStore
+from services.common.domain.events import CREATED_EVENTS
 from services.provisioner.notification_rules import MOST_TARGETS, names_of, prefixes_of
 
 if TYPE_CHECKING:  # stubs are a development dependency
@@ -22,14 +23,7 @@ if TYPE_CHECKING:  # stubs are a development dependency
 
 T = TypeVar("T")
 
-NOTIFIED_EVENTS: tuple["EventType", ...] = (
-    "s3:ObjectCreated:Put",
-    "s3:ObjectCreated:Post",
-    "s3:ObjectCreated:CompleteMultipartUpload",
-    "s3:ObjectCreated:Copy",
-    "s3:ObjectRemoved:*",
-)
-"""Not ``s3:ObjectCreated:*``: it includes changed tags, which need no new prediction."""
+NOTIFIED_EVENTS: tuple["EventType", ...] = (*CREATED_EVENTS, "s3:ObjectRemoved:*")
 EXPIRY = "expiry"
 """Id of our lifecycle rule."""
 _NO_ENCRYPTION = "ServerSideEncryptionConfigurationNotFoundError"

@@ -22,6 +22,7 @@ from minio.signer import presign_v4
 from services.common.adapters.rabbitmq.messaging import Publisher, open_publisher
 from services.common.adapters.rabbitmq.retry_policy import OCR_QUEUES
 from services.common.domain.errors import ObjectStoreUnavailableError, PipelineError
+from services.common.domain.events import CREATED_EVENTS
 from services.common.domain.keys import COLLECTED, FETCHED, LINES
 from services.common.runtime.settings import AmqpSettings, S3Settings
 
@@ -29,13 +30,6 @@ log = structlog.stdlib.get_logger(__name__)
 
 SERVICES_PREFIXES = (FETCHED, COLLECTED, LINES)
 """Key prefixes of objects that services write in large numbers, and no person waits for."""
-EVENTS = (
-    "s3:ObjectCreated:CompleteMultipartUpload",
-    "s3:ObjectCreated:Copy",
-    "s3:ObjectCreated:Post",
-    "s3:ObjectCreated:Put",
-)
-"""In alphabetical order, in which they are signed."""
 LISTEN_SECONDS = 0.4
 """Length of a stream, at whose end MinIO sends what it has."""
 OVERLAP_SECONDS = 0.05
@@ -95,7 +89,7 @@ async def listen(s3: S3Settings) -> bytes:
     MinIO's last versions send nothing of a stream before its end, or before there are some
     kilobytes. It ends when this side of the connection does.
     """
-    query = urlencode([("events", each) for each in EVENTS])
+    query = urlencode([("events", each) for each in CREATED_EVENTS])  # signed in this order
     url = presign_v4(
         method="GET",
         url=urlsplit(f"{str(s3.endpoint_url).rstrip('/')}/{s3.bucket}?{query}"),

@@ -7,7 +7,7 @@ changes count as ``ObjectCreated``.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote_plus
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -16,8 +16,19 @@ from services.common.domain.errors import InvalidEventError
 from services.common.domain.records import first_problem
 
 _METADATA_PREFIX = "x-amz-meta-"
-_CREATED = frozenset({"Put", "Post", "CompleteMultipartUpload", "Copy"})
-_REMOVED = frozenset({"Delete", "DeleteMarkerCreated", "DeleteAllVersions"})
+CREATED_EVENTS: Final = (
+    "s3:ObjectCreated:CompleteMultipartUpload",
+    "s3:ObjectCreated:Copy",
+    "s3:ObjectCreated:Post",
+    "s3:ObjectCreated:Put",
+)
+"""MinIO's names of writes, in alphabetical order. Not ``s3:ObjectCreated:*``: it includes changed
+tags, which need no new prediction."""
+_REMOVED_EVENTS = (
+    "s3:ObjectRemoved:Delete",
+    "s3:ObjectRemoved:DeleteAllVersions",
+    "s3:ObjectRemoved:DeleteMarkerCreated",
+)
 
 _MARK = b'{"repredict":'
 """First bytes of a job's body; no notification starts with them."""
@@ -137,10 +148,9 @@ def _to_event(record: _Record) -> ObjectEvent:
 
 
 def _kind(event_name: str) -> EventKind:
-    _, _, action = event_name.removeprefix("s3:").partition(":")
-    if event_name.startswith("s3:ObjectCreated:") and action in _CREATED:
+    if event_name in CREATED_EVENTS:
         return EventKind.CREATED
-    if event_name.startswith("s3:ObjectRemoved:") and action in _REMOVED:
+    if event_name in _REMOVED_EVENTS:
         return EventKind.REMOVED
     return EventKind.IGNORED
 
