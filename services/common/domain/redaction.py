@@ -104,9 +104,7 @@ class Redactor:
 
 
 def _without_users(url: str) -> str:
-    before = _BEFORE_QUERY.match(url)
-    end = before.end() if before else 0
-    return _USERS.sub("", url[:end]) + url[end:]
+    return _BEFORE_QUERY.sub(lambda before: _USERS.sub("", before[0]), url, count=1)
 
 
 def _words(name: str) -> tuple[str, ...]:
